@@ -1,0 +1,123 @@
+"""Co-smoothing of unseen simulated animals: NeuroBehaviorVAE against linear models and "pooled".
+
+Ten animals to train, four never seen; in each regime and seed every model is fitted to the same
+recordings and predicts the same hidden neurons. The linear bar is missing-data factor analysis with
+rank, shrinkage and Gaussian smoothing chosen on the training animals. Prints the table of
+docs/results.md::
+
+    python benchmarks/quality.py --seeds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from skneurovae import NeuroBehaviorVAE
+from skneurovae.baselines import MissingFactorAnalysis
+from skneurovae.datasets import make_worms
+from skneurovae.metrics import co_smoothing_score
+
+REGIMES = ("linear", "curved", "slow", "gated")
+RANKS = (4, 8, 12, 16)
+N_TRAIN, N_TEST = 10, 4
+
+
+def best_linear(train, seed):
+    """Static factor analysis with everything chosen by held-out training animals."""
+    models = [
+        MissingFactorAnalysis(rank, smoothing="auto", random_state=seed).fit(train)
+        for rank in RANKS
+    ]
+    return max(models, key=lambda model: model.choice_.score)
+
+
+def ours(train, seed):
+    return NeuroBehaviorVAE(12, random_state=seed).fit(train)
+
+
+def linear_start(train, seed):
+    """The linear model that NeuroBehaviorVAE starts from, without behavior."""
+    return MissingFactorAnalysis(12, smoothing="ar1", random_state=seed).fit(train)
+
+
+def pooled(train, seed, n_steps_like):
+    """CeNeuroVAE's architecture in our loop, for as many epochs as ours trained."""
+    return NeuroBehaviorVAE(
+        24, neuron_encoder="pooled", max_iter=n_steps_like, early_stopping=False,
+        weight_decay=1e-4, random_state=seed,
+    ).fit(train)  # fmt: skip
+
+
+def run(regime, seed):
+    """Scores of each unseen animal under each model, and seconds to fit."""
+    recordings, _ = make_worms(N_TRAIN + N_TEST, regime=regime, random_state=seed)
+    train, test = recordings[:N_TRAIN], recordings[N_TRAIN:]
+    scores, seconds = {}, {}
+    n_epochs = None
+    for name, fit in (
+        ("best factor analysis", best_linear),
+        ("AR(1) factor analysis", linear_start),
+        ("NeuroBehaviorVAE", ours),
+        ("pooled encoder", lambda train, seed: pooled(train, seed, n_epochs)),
+    ):
+        start = time.perf_counter()
+        model = fit(train, seed)
+        seconds[name] = time.perf_counter() - start
+        scores[name] = [co_smoothing_score(model, [animal]) for animal in test]
+        if name == "NeuroBehaviorVAE":
+            n_epochs = model.n_iter_
+    return {"regime": regime, "seed": seed, "scores": scores, "seconds": seconds}
+
+
+def table(results):
+    """Markdown table over seeds: mean and standard deviation, gain, worst animal."""
+    names = list(results[0]["scores"])
+    lines = [
+        "| regime | " + " | ".join(names) + " | gain over best FA | worst animal against it |",
+        "|---" * (len(names) + 3) + "|",
+    ]
+    for regime in dict.fromkeys(r["regime"] for r in results):
+        runs = [r for r in results if r["regime"] == regime]
+        means = {n: np.array([np.mean(r["scores"][n]) for r in runs]) for n in names}
+        cells = [f"{means[n].mean():.3f} ± {means[n].std(ddof=len(runs) > 1):.3f}" for n in names]
+        bar, model = names[0], "NeuroBehaviorVAE"
+        gain = means[model].mean() / means[bar].mean() - 1
+        worst = min(np.min(np.subtract(r["scores"][model], r["scores"][bar])) for r in runs)
+        lines.append(f"| {regime} | " + " | ".join(cells) + f" | {gain:+.0%} | {worst:+.3f} |")
+    seconds = {n: np.median([r["seconds"][n] for r in results]) for n in names}
+    lines.append(
+        "\nMedian seconds to fit: " + ", ".join(f"{n} {s:.0f}" for n, s in seconds.items())
+    )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--regimes", nargs="+", default=REGIMES, choices=REGIMES)
+    parser.add_argument("--out", type=Path, default=Path("results/quality.jsonl"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    arguments.out.parent.mkdir(exist_ok=True, parents=True)
+    done = []
+    if arguments.out.exists():  # a run that was cut off goes on where it stopped
+        done = [json.loads(line) for line in arguments.out.read_text().splitlines()]
+    with arguments.out.open("a") as file:
+        for seed in range(arguments.seeds):
+            for regime in arguments.regimes:
+                if any(r["regime"] == regime and r["seed"] == seed for r in done):
+                    continue
+                done.append(run(regime, seed))
+                file.write(json.dumps(done[-1]) + "\n")
+                file.flush()
+    print(table(done))
+
+
+if __name__ == "__main__":
+    main()

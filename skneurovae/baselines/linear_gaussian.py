@@ -1,0 +1,302 @@
+"""Linear-Gaussian latent dynamics with missing data: exact inference and EM.
+
+The model behind `MissingFactorAnalysis` and the start of `NeuroBehaviorVAE`. Channel c (a neuron, or a
+behavior at one lag) of row c in a table shared by all recordings is read out of K latents::
+
+    x_ct = L_c . z_t + mu_c + e_ct,   e_ct ~ N(0, psi_c)
+    z_t = phi z_{t-1} + w_t,          z_t ~ N(0, 1) per component, stationary
+
+`phi = 0` is factor analysis. Each observed entry adds its natural parameters to the belief, so a
+missing entry is exact: it adds nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+SEQUENCE_LENGTH = 200  # recursions run over pieces of about this length, many pieces at a time
+NOISE_FLOOR = 0.02  # of a channel's variance: no channel may be explained without noise
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGaussian:
+    """Parameters of the linear-Gaussian model.
+
+    Attributes
+    ----------
+    loadings : ndarray of shape (n_rows, n_components)
+    offset, noise : ndarray of shape (n_rows,)
+        Mean and noise variance of a channel, in the units of the channel (squared).
+    phi : ndarray of shape (n_components,)
+        Autocorrelation of each latent from one time step to the next; 0 is a static latent.
+    evidence : ndarray of shape (n_rows,)
+        Weight of a channel's observations in the belief. Below 1 it corrects for noise that is
+        itself correlated in time, or for one sample that stands in several channels, either of
+        which the belief would otherwise count again and again.
+    """
+
+    loadings: np.ndarray
+    offset: np.ndarray
+    noise: np.ndarray
+    phi: np.ndarray
+    evidence: np.ndarray
+
+    @property
+    def n_components(self):
+        return self.loadings.shape[1]
+
+
+def natural_parameters(channels, rows, model):
+    """Natural parameters that the observed entries add to the belief at each time step.
+
+    Parameters
+    ----------
+    channels : ndarray of shape (n_timesteps, n_channels)
+        NaN = not observed.
+    rows : ndarray of shape (n_channels,)
+        Row of each channel in the tables of `model`.
+    model : LinearGaussian
+
+    Returns
+    -------
+    information : ndarray of shape (n_timesteps, n_components)
+        Sum over observed channels of L (x - mu) / psi.
+    precision : ndarray of shape (n_timesteps, n_components, n_components)
+        Sum over observed channels of L L' / psi.
+    """
+    loadings = model.loadings[rows]
+    weighted = loadings * (model.evidence / model.noise)[rows, None]
+    observed = ~np.isnan(channels)
+    information = np.where(observed, channels - model.offset[rows], 0.0) @ weighted
+    outer = (weighted[:, :, None] * loadings[:, None, :]).reshape(len(rows), -1)
+    # Recordings usually miss whole channels for a while: equal mask rows share one product.
+    changes = np.flatnonzero((observed[1:] != observed[:-1]).any(1)) + 1
+    starts = np.concatenate([[0], changes])
+    lengths = np.diff(np.append(starts, len(channels)))
+    precision = np.repeat(observed[starts].astype(float) @ outer, lengths, axis=0)
+    return information, precision.reshape(len(channels), model.n_components, -1)
+
+
+def smooth(information, precision, phi):
+    """Posterior of the latents given natural parameters: a Kalman filter and RTS smoother.
+
+    Parameters
+    ----------
+    information : ndarray of shape (n_sequences, n_timesteps, n_components)
+    precision : ndarray of shape (n_sequences, n_timesteps, n_components, n_components)
+    phi : ndarray of shape (n_components,)
+
+    Returns
+    -------
+    mean : ndarray of shape (n_sequences, n_timesteps, n_components)
+    covariance : ndarray of shape (n_sequences, n_timesteps, n_components, n_components)
+    lag_covariance : ndarray of shape (n_sequences, n_timesteps - 1, n_components)
+        Cov(z_t, z_{t+1}) of each component with itself.
+
+    Source: Rauch, Tung & Striebel 1965; the update in information form, as missing entries need.
+    """
+    identity = np.eye(information.shape[-1])
+    if not phi.any():
+        covariance = np.linalg.inv(precision + identity)
+        mean = np.einsum("stkl,stl->stk", covariance, information)
+        return mean, covariance, np.zeros_like(mean[:, 1:])
+    mean, covariance = np.empty_like(information), np.empty_like(precision)
+    predicted = np.empty_like(precision)
+    innovation = np.diag(1 - phi**2)
+    prior, expected = np.broadcast_to(identity, precision[:, 0].shape), np.zeros_like(mean[:, 0])
+    n_timesteps = information.shape[1]
+    for t in range(n_timesteps):
+        if t:
+            prior = phi[:, None] * covariance[:, t - 1] * phi + innovation
+            expected = phi * mean[:, t - 1]
+        predicted[:, t] = prior
+        updated = np.linalg.solve(identity + prior @ precision[:, t], prior)
+        covariance[:, t] = updated = (updated + updated.swapaxes(1, 2)) / 2
+        error = information[:, t] - (precision[:, t] @ expected[..., None])[..., 0]
+        mean[:, t] = expected + (updated @ error[..., None])[..., 0]
+    gain = np.linalg.solve(predicted[:, 1:], phi[:, None] * covariance[:, :-1]).swapaxes(2, 3)
+    lag_covariance = np.empty_like(mean[:, 1:])
+    for t in range(n_timesteps - 2, -1, -1):
+        G = gain[:, t]
+        mean[:, t] += (G @ (mean[:, t + 1] - phi * mean[:, t])[..., None])[..., 0]
+        lag_covariance[:, t] = np.einsum("skl,slk->sk", G, covariance[:, t + 1])
+        covariance[:, t] += G @ (covariance[:, t + 1] - predicted[:, t + 1]) @ G.swapaxes(1, 2)
+    return mean, covariance, lag_covariance
+
+
+def infer(recordings, model):
+    """Posterior of the latents of each recording.
+
+    Parameters
+    ----------
+    recordings : list of (channels, rows)
+    model : LinearGaussian
+
+    Returns
+    -------
+    beliefs : list of (mean, covariance, lag_covariance)
+        Shapes as in `smooth`, without the leading axis. Recordings much longer than
+        `SEQUENCE_LENGTH` are cut into equal pieces that start from the stationary prior.
+    """
+    pieces = []
+    natural = [natural_parameters(channels, rows, model) for channels, rows in recordings]
+    for number, (information, _) in enumerate(natural):
+        count = 1 if not model.phi.any() else max(1, round(len(information) / SEQUENCE_LENGTH))
+        edges = np.linspace(0, len(information), count + 1).astype(int)
+        pieces += [(number, a, b) for a, b in zip(edges[:-1], edges[1:])]
+    beliefs = [[] for _ in recordings]
+    lengths = np.array([b - a for _, a, b in pieces])
+    order = np.argsort(lengths, kind="stable")
+    # Pieces of one length run side by side; padding at the end is never observed, adds nothing.
+    for block in _blocks(order, lengths):
+        longest = lengths[block].max()
+        stack = [natural[pieces[j][0]] for j in block]
+        spans = [slice(*pieces[j][1:]) for j in block]
+        information = np.stack([_padded(n[0][s], longest) for n, s in zip(stack, spans)])
+        precision = np.stack([_padded(n[1][s], longest) for n, s in zip(stack, spans)])
+        result = smooth(information, precision, model.phi)
+        for i, j in enumerate(block):
+            n, length = pieces[j][0], lengths[j]
+            beliefs[n].append(
+                (pieces[j][1], result[0][i, :length], result[1][i, :length],
+                 _padded(result[2][i, : length - 1], length))
+            )  # fmt: skip
+    return [
+        tuple(np.concatenate(parts) for parts in list(zip(*sorted(b, key=lambda p: p[0])))[1:])
+        for b in beliefs
+    ]
+
+
+def _blocks(order, lengths, tolerance=1.25):
+    """Split an ascending order into runs in which the longest is at most `tolerance` the first."""
+    block = []
+    for j in order:
+        if block and lengths[j] > tolerance * lengths[block[0]]:
+            yield block
+            block = []
+        block.append(j)
+    yield block
+
+
+def _padded(array, length):
+    return np.concatenate([array, np.zeros((length - len(array), *array.shape[1:]))])
+
+
+@dataclass
+class Moments:
+    """Expected sufficient statistics of the read-out of each row: [z; 1] against the channel."""
+
+    second: np.ndarray  # (n_rows, K + 1, K + 1)
+    cross: np.ndarray  # (n_rows, K + 1)
+    square: np.ndarray  # (n_rows,)
+    count: np.ndarray  # (n_rows,)
+
+    @classmethod
+    def empty(cls, n_rows, n_components):
+        K = n_components + 1
+        zeros = np.zeros
+        return cls(zeros((n_rows, K, K)), zeros((n_rows, K)), zeros(n_rows), zeros(n_rows))
+
+    def add(self, channels, rows, belief):
+        """Add a recording under its belief `(mean, covariance, ...)`."""
+        mean, covariance = belief[:2]
+        K = mean.shape[1]
+        observed = ~np.isnan(channels)
+        values = np.where(observed, channels, 0.0)
+        extended = np.column_stack([mean, np.ones(len(mean))])
+        second = extended[:, :, None] * extended[:, None, :]
+        second[:, :K, :K] += covariance
+        second = observed.astype(float).T @ second.reshape(len(mean), -1)
+        np.add.at(self.second, rows, second.reshape(-1, K + 1, K + 1))
+        np.add.at(self.cross, rows, values.T @ extended)
+        np.add.at(self.square, rows, (values**2).sum(0))
+        np.add.at(self.count, rows, observed.sum(0))
+
+
+def read_out(moments, shrinkage):
+    """Ridge solution of loadings, offset and noise from accumulated moments.
+
+    Parameters
+    ----------
+    moments : Moments
+    shrinkage : float
+        Ridge on the loadings in units of the accumulated second moments (time steps). It is the
+        precision of a Gaussian prior on the loadings times the noise variance. Together with the
+        unit prior on the latents it shrinks singular values, so that needless components vanish.
+
+    Returns
+    -------
+    loadings, offset, noise : ndarrays of shape (n_rows, n_components), (n_rows,), (n_rows,)
+        A row without data has zero loadings, zero offset and unit noise.
+    """
+    K = moments.cross.shape[1] - 1
+    count = np.maximum(moments.count, 1)
+    average = moments.cross[:, K] / count
+    variance = moments.square / count - average**2
+    variance = np.where(variance > 1e-10 * (1e-10 + average**2), variance, 1.0)
+    ridge = np.diag(np.append(np.full(K, shrinkage + 1e-3), 1e-6))
+    solution = np.linalg.solve(moments.second + ridge, moments.cross[..., None])[..., 0]
+    fitted = np.einsum("rk,rkl,rl->r", solution, moments.second, solution)
+    residual = moments.square - 2 * (solution * moments.cross).sum(1) + fitted
+    noise = np.maximum(residual / count, NOISE_FLOOR * variance)
+    return solution[:, :K], solution[:, K], np.where(moments.count > 0, noise, 1.0)
+
+
+def fit_em(recordings, model, *, shrinkage, n_iter, learn_phi=False, tol=1e-4):
+    """Expectation-maximization from a given start.
+
+    Parameters
+    ----------
+    recordings : list of (channels, rows)
+    model : LinearGaussian
+        The start; `phi` stays as it is unless `learn_phi`.
+    shrinkage : float
+        See `read_out`.
+    n_iter : int
+    learn_phi : bool
+        Re-estimate the time constant of every component.
+    tol : float
+        Stop when the mean relative fall of the noise variance in a step is below this.
+
+    Returns
+    -------
+    LinearGaussian
+    """
+    n_rows = len(model.offset)
+    for _ in range(n_iter):
+        beliefs = infer(recordings, model)
+        moments = Moments.empty(n_rows, model.n_components)
+        for (channels, rows), belief in zip(recordings, beliefs):
+            moments.add(channels, rows, belief)
+        loadings, offset, noise = read_out(moments, shrinkage)
+        fall = np.mean((model.noise - noise) / model.noise)
+        model = replace(model, loadings=loadings, offset=offset, noise=noise)
+        if learn_phi:
+            model = replace(model, phi=_autocorrelation(beliefs))
+        if abs(fall) < tol:
+            break
+    return model
+
+
+def _autocorrelation(beliefs):
+    """Expected lag-one autocorrelation of each component, kept inside [0, 0.999]."""
+    cross, now, later = 0.0, 0.0, 0.0
+    for mean, covariance, lag_covariance in beliefs:
+        square = mean**2 + np.einsum("tkk->tk", covariance)
+        cross = cross + (mean[:-1] * mean[1:] + lag_covariance[:-1]).sum(0)
+        now, later = now + square[:-1].sum(0), later + square[1:].sum(0)
+    return np.clip(cross / np.sqrt(now * later + 1e-12), 0.0, 0.999)
+
+
+def random_start(recordings, n_rows, n_components, random_state):
+    """Random loadings at the scale of each channel; its mean and most of its variance as noise."""
+    moments = Moments.empty(n_rows, 0)
+    for channels, rows in recordings:
+        n_timesteps = len(channels)
+        moments.add(channels, rows, (np.zeros((n_timesteps, 0)), np.zeros((n_timesteps, 0, 0))))
+    _, offset, variance = read_out(moments, 0.0)
+    loadings = random_state.standard_normal((n_rows, n_components)) * np.sqrt(variance)[:, None]
+    loadings *= np.where(moments.count > 0, np.sqrt(0.3 / n_components), 0.0)[:, None]
+    return LinearGaussian(loadings, offset, 0.7 * variance, np.zeros(n_components), np.ones(n_rows))

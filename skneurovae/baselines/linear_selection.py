@@ -1,0 +1,227 @@
+"""Strength of shrinkage and of smoothing in the linear model, chosen by hidden neurons.
+
+Likelihood can't choose them: the noise of real traces is correlated in time and loadings differ
+between animals, so its maximum shrinks too little and smooths too much. Every choice here is made
+by predicting hidden neurons in recordings (or, where recordings do not share neurons, blocks of
+time) that the candidate was not fitted to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from skneurovae.baselines.linear_gaussian import LinearGaussian, fit_em, infer, random_start
+
+SHRINKAGES = (3000.0, 1000.0, 300.0, 100.0, 10.0)  # from strong to weak: each starts the next
+WIDTHS = (0.75, 1.5, 3.0, 6.0, 12.0)  # standard deviation of a Gaussian, in time steps
+TIME_CONSTANTS = (1.0, 3.0, 10.0, 30.0, 100.0)  # in time steps
+EVIDENCE = (1.0, 0.5, 0.25, 0.1, 0.05)
+MAX_TIMESTEPS = 20_000  # of all recordings together, on which the choices are made
+MAX_FIT_TIMESTEPS = 60_000  # of all recordings together, on which the chosen model is fitted
+N_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Hyperparameters of the linear model and the co-smoothing R2 that they were chosen by."""
+
+    shrinkage: float
+    width: float = 0.0  # of the Gaussian that smooths the posterior mean; 0 = none
+    time_constant: float = 0.0  # of the latents; 0 = static
+    evidence: float = 1.0
+    behavior_evidence: float = 1.0  # times `evidence`, of channels that are not neurons
+    refit: str = "none"  # or "fixed", "learned": EM with the dynamics in the belief
+    score: float = float("nan")
+
+
+def fit_linear_gaussian(
+    recordings, n_rows, n_neurons, n_components, *, shrinkage, smoothing, n_lags=1, random_state
+):
+    """Fit the linear-Gaussian model with its hyperparameters.
+
+    Parameters
+    ----------
+    recordings : list of (channels, rows)
+        Channels in rows below `n_neurons` are neurons; the others (behavior) are never hidden.
+    n_rows, n_neurons, n_components : int
+    shrinkage : float or "auto"
+        Ridge on the loadings in time steps; "auto" chooses from `SHRINKAGES`.
+    smoothing : float, "auto" or "ar1"
+        Width of a Gaussian over the latents of a static model, "auto" to choose it from `WIDTHS`,
+        or "ar1" for latent dynamics with time constants and weight of evidence chosen.
+    n_lags : int
+        In how many channels each behavior sample stands. "ar1" chooses whether every copy weighs as
+        a sample of its own or as its share of one.
+    random_state : numpy.random.RandomState
+
+    Returns
+    -------
+    model : LinearGaussian
+    choice : Choice
+    """
+    start = random_start(recordings, n_rows, n_components, random_state)
+    seed = random_state.randint(2**31 - 1)
+    fixed = not isinstance(smoothing, str)
+    if fixed and shrinkage != "auto":
+        choice = Choice(float(shrinkage), width=float(smoothing))
+    else:
+        sample = _subsample(recordings, MAX_TIMESTEPS, random_state)
+        share = sum(len(c) for c, _ in sample) / sum(len(c) for c, _ in recordings)
+        folds = _Folds(_split(sample, random_state), n_neurons, seed)
+        choice, models = _choose_shrinkage(folds, start, shrinkage, share)
+        if fixed:
+            choice = replace(choice, width=float(smoothing))
+        elif smoothing == "auto":
+            trials = [replace(choice, width=width) for width in WIDTHS]
+            choice = max([choice, *(folds.scored(t, models) for t in trials)], key=_by_score)
+        else:
+            choice = _choose_dynamics(folds, models, choice, share, n_lags)
+    data = _subsample(recordings, MAX_FIT_TIMESTEPS, random_state)
+    model = fit_em(data, start, shrinkage=choice.shrinkage, n_iter=40)
+    return _with_dynamics(model, choice, n_neurons, data), choice
+
+
+class _Folds:
+    """Co-smoothing of held-out recordings by models of the others."""
+
+    def __init__(self, pairs, n_neurons, seed):
+        self.train = [train for train, _ in pairs]
+        self.held_out = [held_out for _, held_out in pairs]
+        self.n_neurons, self.seed = n_neurons, seed
+
+    def scored(self, choice, models):
+        """`choice` with the mean R2 of hidden neurons under `models`, one per fold."""
+        scores = [
+            hidden_r2(channels, rows, model, choice.width, self.n_neurons, self.seed)
+            for model, held_out in zip(models, self.held_out)
+            for channels, rows in held_out
+        ]
+        scores = [s for s in scores if np.isfinite(s)]
+        return replace(choice, score=float(np.mean(scores)) if scores else -np.inf)
+
+    def with_dynamics(self, models, choice, refit=False):
+        """The static models of the folds with the dynamics of `choice`."""
+        data = self.train if refit else [None] * len(models)
+        return [_with_dynamics(m, choice, self.n_neurons, d) for m, d in zip(models, data)]
+
+
+def _by_score(choice):
+    return choice.score
+
+
+def _choose_shrinkage(folds, start, shrinkage, share):
+    """The best ridge, and the static models that it gives in each fold."""
+    grid = SHRINKAGES if shrinkage == "auto" else (float(shrinkage),)
+    models, best, kept = [start] * len(folds.train), None, None
+    for value in grid:
+        n_iter = 25 if best is None else 8
+        models = [
+            fit_em(train, model, shrinkage=value * share, n_iter=n_iter)
+            for model, train in zip(models, folds.train)
+        ]
+        choice = folds.scored(Choice(value), models)
+        if best is None or choice.score > best.score:
+            best, kept = choice, models
+    return best, kept
+
+
+def _choose_dynamics(folds, models, static, share, n_lags):
+    """The best time constant and weights of evidence, and whether EM sharpens the loadings."""
+    best = static
+    for weight, time_constant in product(
+        dict.fromkeys((1.0, 1.0 / n_lags)), (0.0, *TIME_CONSTANTS)
+    ):
+        reached = -np.inf
+        for evidence in EVIDENCE if time_constant else (1.0,):
+            trial = replace(
+                static, time_constant=time_constant, evidence=evidence, behavior_evidence=weight
+            )
+            trial = folds.scored(trial, folds.with_dynamics(models, trial))
+            if trial.score < reached:  # one peak in the weight of evidence: past it
+                break
+            reached = trial.score
+            best = max(best, trial, key=_by_score)
+    if best.time_constant == 0.0:
+        return best
+    for refit in ("fixed", "learned"):
+        trial = replace(best, refit=refit)
+        local = replace(trial, shrinkage=best.shrinkage * share)
+        refitted = folds.with_dynamics(models, local, refit=True)
+        best = max(best, folds.scored(trial, refitted), key=_by_score)
+    return best
+
+
+def _with_dynamics(model, choice, n_neurons, recordings=None):
+    """Give a static model the dynamics of `choice`; refit it to `recordings` if so chosen."""
+    phi = np.exp(-1 / choice.time_constant) if choice.time_constant else 0.0
+    evidence = np.full(len(model.offset), choice.evidence)
+    evidence[n_neurons:] *= choice.behavior_evidence
+    model = replace(model, phi=np.full(model.n_components, phi), evidence=evidence)
+    if recordings is None or choice.refit == "none":
+        return model
+    learn = choice.refit == "learned"
+    return fit_em(recordings, model, shrinkage=choice.shrinkage, n_iter=8, learn_phi=learn)
+
+
+def posterior_mean(recordings, model, width=0.0):
+    """Posterior means of the latents, smoothed by a Gaussian of `width` time steps."""
+    means = [mean for mean, _, _ in infer(recordings, model)]
+    return [gaussian_filter1d(m, width, axis=0, mode="nearest") if width else m for m in means]
+
+
+def hidden_r2(channels, rows, model: LinearGaussian, width, n_neurons, seed, n_parts=2):
+    """Co-smoothing R2: each part of the identities in turn is hidden and predicted."""
+    known = (rows < n_neurons) & model.loadings[rows].any(1)
+    identities = np.random.RandomState(seed).permutation(np.unique(rows[known]))
+    parts = [np.isin(rows, identities[part::n_parts]) for part in range(n_parts)]
+    masked = [(np.where(hidden, np.nan, channels), rows) for hidden in parts]
+    r2 = []
+    for hidden, mean in zip(parts, posterior_mean(masked, model, width)):
+        truth = channels[:, hidden]
+        error = truth - mean @ model.loadings[rows[hidden]].T - model.offset[rows[hidden]]
+        count = np.maximum((~np.isnan(truth)).sum(0), 1)
+        total = np.nansum((truth - np.nansum(truth, axis=0) / count) ** 2, axis=0)
+        varies = total > 0
+        r2.append(1 - np.nansum(error**2, axis=0)[varies] / total[varies])
+    r2 = np.concatenate(r2)
+    return r2.mean() if len(r2) else np.nan
+
+
+def _split(recordings, random_state):
+    """(train, held out) pairs: by recording where recordings share their neurons, else by time."""
+    rows = [np.unique(r) for _, r in recordings]
+    if len(recordings) >= N_FOLDS:
+        others = [np.concatenate(rows[:i] + rows[i + 1 :]) for i in range(len(rows))]
+        if np.mean([np.isin(r, o).mean() for r, o in zip(rows, others)]) > 0.5:
+            fold = random_state.permutation(len(recordings)) % N_FOLDS
+            return [
+                ([r for r, f in zip(recordings, fold) if f != k],
+                 [r for r, f in zip(recordings, fold) if f == k])
+                for k in range(N_FOLDS)
+            ]  # fmt: skip
+    pairs = []
+    for k in range(N_FOLDS):
+        train, held_out = [], []
+        for channels, r in recordings:
+            a, b = len(channels) * k // N_FOLDS, len(channels) * (k + 1) // N_FOLDS
+            train += [(piece, r) for piece in (channels[:a], channels[b:]) if len(piece)]
+            held_out += [(channels[a:b], r)] if b > a else []
+        pairs += [(train, held_out)] if train and held_out else []
+    return pairs
+
+
+def _subsample(recordings, n_timesteps, random_state):
+    """At most about `n_timesteps` in all: one contiguous block of each recording."""
+    total = sum(len(c) for c, _ in recordings)
+    if total <= n_timesteps:
+        return recordings
+    kept = []
+    for channels, rows in recordings:
+        length = max(1, len(channels) * n_timesteps // total)
+        start = random_state.randint(len(channels) - length + 1)
+        kept.append((channels[start : start + length], rows))
+    return kept

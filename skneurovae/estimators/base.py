@@ -1,0 +1,267 @@
+"""What every latent-variable estimator shares: fitting, persistence, the scikit-learn contract."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skneurovae.estimators.inference import InferenceMixin
+from skneurovae.recordings import NeuronVocabulary, check_recordings
+from skneurovae.recordings.batches import RecordingStore, make_batches
+from skneurovae.recordings.masking import HidingSchedule
+from skneurovae.training import TrainingSettings, resolve_device, seeded, train
+
+_INPUTS = {"mask": True, "behavior": True, "stimulus": True, "identities": True}
+_POSITIVE = Interval(Integral, 1, None, closed="left")
+
+
+class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimator):
+    """Base of all estimators that train a network on windows of recordings.
+
+    A subclass stores its parameters, adds its constraints, and gives `_start_network` (a network
+    ready to train) and `_grow_network` (the same with more neurons).
+    """
+
+    __metadata_request__fit = _INPUTS
+    __metadata_request__partial_fit = _INPUTS
+    __metadata_request__transform = _INPUTS
+    __metadata_request__predict = _INPUTS
+    __metadata_request__score = _INPUTS
+
+    _parameter_constraints = {
+        "n_components": [_POSITIVE],
+        "window_length": [_POSITIVE],
+        "stride": [_POSITIVE, None],
+        "batch_size": [_POSITIVE],
+        "max_iter": [_POSITIVE],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_POSITIVE],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "precision": [StrOptions({"float32", "bf16"})],
+        "verbose": ["verbose"],
+    }
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array, DataFrame, list of arrays or DataFrames, or list of Recording
+            Traces, time first. A 2-D array is one recording of shape (n_timesteps, n_neurons), a
+            3-D array recordings of equal length. NaN = not observed.
+        y : None
+            Ignored.
+        mask : array of bool or list, default=None
+            True = observed, for the array forms of `X`.
+        behavior, stimulus : array of shape (n_timesteps, n_channels) or list, default=None
+            For the array forms of `X`; NaN in behavior = not observed.
+        identities : array of shape (n_neurons,) or list, default=None
+            For the array forms of `X`; 0 or "" = unknown.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is wrong; the message names it and the recording.
+        """
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        fresh = not (self.warm_start and hasattr(self, "network_"))
+        recordings, _ = check_recordings(
+            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+            estimator=self, reset=fresh,
+        )  # fmt: skip
+        self._check_parameters()
+        self._train(recordings, fresh, self.max_iter, context)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def fit_transform(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Fit, then return the latents of the same recordings; see `fit` and `transform`."""
+        inputs = {
+            "mask": mask, "behavior": behavior, "stimulus": stimulus, "identities": identities,
+        }  # fmt: skip
+        return self.fit(X, y, **inputs).transform(X, **inputs)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Train for one epoch on new recordings; new identities and sessions are added.
+
+        Parameters are those of `fit`. Without validation: what was best before is not kept.
+
+        Returns
+        -------
+        self : object
+        """
+        fresh = not hasattr(self, "network_")
+        recordings, _ = check_recordings(
+            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+            estimator=self, reset=fresh,
+        )  # fmt: skip
+        self._check_parameters()
+        self._train(recordings, fresh, 1, None)
+        return self
+
+    def _check_parameters(self):
+        """Refuse combinations of parameters in which one of them would do nothing."""
+        if self.stride is not None and self.stride > self.window_length:
+            raise ValueError(
+                f"stride must be at most window_length={self.window_length}, got {self.stride}: "
+                "frames between windows would be dropped."
+            )
+
+    def _train(self, recordings, fresh, n_epochs, context):
+        device = resolve_device(self.device)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        with seeded(seed, device):
+            if fresh:
+                self._vocabulary = NeuronVocabulary()
+            rows = self._vocabulary.extend(recordings)
+            self.identities_ = self._vocabulary.labels
+            validate_on = self.early_stopping and context is not None
+            train_set, held_out = self._split(recordings, rows) if validate_on else (
+                (recordings, rows), None,
+            )  # fmt: skip
+            if fresh:
+                network = self._start_network(*train_set, np.random.RandomState(seed))
+            else:
+                network = self._grow_network(self.network_, *train_set)
+            network = network.to(device)
+            store = RecordingStore(*train_set, device=device, dtype=torch.float32)
+            hiding = self._hiding()
+            plan = self._plan(store.lengths)
+
+            def batches():
+                for block in make_batches(plan, store, self.batch_size, shuffle=True):
+                    yield hiding.hide(store.batch(block))
+
+            history = train(
+                network,
+                batches,
+                settings=self._training_settings(n_epochs),
+                validate=self._validation(network, held_out, device, hiding, seed),
+                on_epoch=self._on_epoch(context),
+            )
+        self.network_ = network.cpu().eval()
+        self._device = str(device)
+        self.loss_curve_ = history.loss_curve
+        self.validation_scores_ = history.validation_scores
+        self.best_loss_ = min(history.validation_scores or history.loss_curve)
+        self.n_iter_ = max(history.n_iter, 1)
+        self.history_ = history.parts
+
+    def _split(self, recordings, rows):
+        """Training part and validation tail of each recording, each (recordings, rows)."""
+        parts = ([], []), ([], [])
+        for recording, row in zip(recordings, rows):
+            cut = recording.n_timesteps - int(self.validation_fraction * recording.n_timesteps)
+            for part, span in zip(parts, (slice(0, cut), slice(cut, None))):
+                piece = _cut(recording, span)
+                if piece.n_timesteps:
+                    part[0].append(piece)
+                    part[1].append(row)
+        return parts[0], parts[1] if parts[1][0] else None
+
+    def _validation(self, network, held_out, device, hiding, seed):
+        """Closure that returns the validation loss, with the same entries hidden each time."""
+        if held_out is None:
+            return None
+        store = RecordingStore(*held_out, device=device, dtype=torch.float32)
+        with seeded(seed, device):
+            blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
+            fixed = [hiding.hide(store.batch(block)) for block in blocks]
+
+        def validate():
+            total, weight = 0.0, 0.0
+            with torch.no_grad():
+                for batch in fixed:
+                    batch_total, batch_weight = network.evaluate(batch)
+                    total, weight = total + float(batch_total), weight + float(batch_weight)
+            return total / max(weight, 1.0)
+
+        return validate
+
+    def _training_settings(self, n_epochs):
+        return TrainingSettings(
+            max_iter=n_epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+            precision=self.precision,
+        )
+
+    def _on_epoch(self, context):
+        """Report an epoch to callbacks and to the terminal; True stops the training."""
+
+        def report(log):
+            if self.verbose:
+                print(f"[{type(self).__name__}] {log}")
+            if context is None:
+                return False
+            task = context.subcontext(task_name="epoch")
+            task.call_on_fit_task_begin(estimator=self)
+            return task.call_on_fit_task_end(estimator=self)
+
+        return report
+
+    def _hiding(self):
+        """What training hides from the encoder; nothing by default."""
+        return HidingSchedule(neurons=(0.0, 0.0), spans=(0.0, 0.0), behavior=0.0, everything=0.0)
+
+    @property
+    def _n_features_out(self):
+        return self.n_components
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self):
+        """Weights as NumPy arrays: loads without the device, and skops can read it."""
+        state = dict(super().__getstate__())
+        if "network_" in state:
+            weights = state.pop("network_").state_dict()
+            state["_weights"] = {name: value.numpy() for name, value in weights.items()}
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        weights = state.pop("_weights", None)
+        super().__setstate__(state)
+        if weights is not None:
+            network = self._new_network()
+            network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
+            self.network_ = network.eval()
+            if torch.device(self._device).type == "cuda" and not torch.cuda.is_available():
+                self._device = "cpu"
+
+
+def _cut(recording, span):
+    """Part of a recording; None stays None."""
+    parts = {
+        name: getattr(recording, name)[span]
+        for name in ("traces", "behavior", "stimulus")
+        if getattr(recording, name) is not None
+    }
+    return recording.replace(**parts)

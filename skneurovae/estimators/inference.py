@@ -1,0 +1,176 @@
+"""Inference with a fitted network: windows of each recording, stitched, in bounded memory."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skneurovae.baselines.missing_factor_analysis import own_moments
+from skneurovae.metrics import co_smoothing_score
+from skneurovae.recordings import check_recordings
+from skneurovae.recordings.batches import RecordingStore
+from skneurovae.recordings.stitching import infer_windows
+from skneurovae.recordings.windows import plan_windows
+
+
+class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """What a fitted `network_` can be asked, for any network with a posterior and a likelihood."""
+
+    def transform(
+        self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
+    ):
+        """Posterior means of the latents, never a sample.
+
+        Parameters
+        ----------
+        X, mask, behavior, stimulus, identities
+            As in `fit`. Behavior may be absent.
+        return_std : bool, default=False
+            Also return posterior standard deviations.
+
+        Returns
+        -------
+        latents : array or list, in the form of `X`
+            (n_timesteps, n_components) each.
+        std : like `latents`, only if `return_std`
+        """
+        recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
+        latents = form.wrap([r["mean"] for r in result])
+        return (latents, form.wrap([r["std"] for r in result])) if return_std else latents
+
+    def predict(
+        self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
+    ):
+        """Traces that the model expects at every entry, observed or not.
+
+        Parameters
+        ----------
+        X, mask, behavior, stimulus, identities
+            As in `fit`.
+        return_std : bool, default=False
+            Also return the standard deviation of an observation: noise of the neuron and
+            uncertainty of the latents.
+
+        Returns
+        -------
+        traces : array or list, in the form and units of `X`
+            A neuron unknown to the model is predicted by its own observed mean.
+        std : like `traces`, only if `return_std`
+        """
+        recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        traces, stds = self._predict(recordings, self._vocabulary.rows(recordings))
+        return (form.wrap(traces), form.wrap(stds)) if return_std else form.wrap(traces)
+
+    def impute(
+        self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
+    ):
+        """Observed entries as they are, missing ones predicted.
+
+        Parameters and returns as in `predict`; the standard deviation of an observed entry is 0.
+        """
+        recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        traces, stds = self._predict(recordings, self._vocabulary.rows(recordings))
+        missing = [np.isnan(r.traces) for r in recordings]
+        filled = [np.where(m, t, r.traces) for m, t, r in zip(missing, traces, recordings)]
+        if not return_std:
+            return form.wrap(filled)
+        return form.wrap(filled), form.wrap([np.where(m, s, 0) for m, s in zip(missing, stds)])
+
+    def score(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Co-smoothing score on fixed folds of neurons, higher is better.
+
+        Every neuron is predicted once from neurons of the other folds; R2 averaged over neurons,
+        then recordings (bits per spike for counts). See `skneurovae.metrics.co_smoothing_score`.
+
+        Parameters
+        ----------
+        X, mask, behavior, stimulus, identities
+            As in `fit`.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+        """
+        recordings, _ = self._check(X, mask, behavior, stimulus, identities)
+        return co_smoothing_score(self, recordings)
+
+    def score_samples(self, X, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Evidence lower bound of each time step in nats, (n_timesteps,) each, in the form of `X`.
+
+        Parameters
+        ----------
+        X, mask, behavior, stimulus, identities
+            As in `fit`.
+        """
+        recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        result = self._infer(recordings, self._vocabulary.rows(recordings), _bound)
+        return form.wrap([r["bound"] for r in result])
+
+    def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
+        check_is_fitted(self)
+        return check_recordings(
+            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+            estimator=self, reset=False,
+        )  # fmt: skip
+
+    def _predict(self, recordings, rows):
+        """Predicted traces and their standard deviations, finite at every entry."""
+        traces, stds = [], []
+        for recording, row, result in zip(
+            recordings, rows, self._infer(recordings, rows, _predictive)
+        ):
+            # Of a neuron unknown to the model only its own mean and spread are known.
+            own, spread, known = *own_moments(recording), row >= 0
+            traces.append(np.where(known, result["neuron_mean"], own))
+            stds.append(np.where(known, result["neuron_std"], spread))
+        return traces, stds
+
+    def _infer(self, recordings, rows, function):
+        """Run `function(network, batch)` over windows of each recording and stitch the results.
+
+        Arithmetic is in the dtype of the recording, so that float64 input keeps its digits.
+        """
+        device = torch.device(self._device)
+        results = [None] * len(recordings)
+        for dtype in sorted({r.traces.dtype for r in recordings}, key=str):
+            kept = [i for i, r in enumerate(recordings) if r.traces.dtype == dtype]
+            kind = torch.float64 if dtype == np.float64 and device.type != "mps" else torch.float32
+            network = copy.deepcopy(self.network_).to(device=device, dtype=kind).eval()
+            store = RecordingStore(
+                [recordings[i] for i in kept], [rows[i] for i in kept], device=device, dtype=kind
+            )
+            stitched = infer_windows(
+                store, self._plan(store.lengths), self.batch_size, partial(function, network),
+                causal=getattr(self, "causal", False),
+            )  # fmt: skip
+            for i, result in zip(kept, stitched):
+                results[i] = {name: value.astype(dtype) for name, value in result.items()}
+        return results
+
+    def _plan(self, lengths):
+        stride = self.stride or max(1, self.window_length // 2)
+        causal = getattr(self, "causal", False)
+        return plan_windows(lengths, self.window_length, stride, causal=causal)
+
+
+def latents_of(network, batch):
+    """Posterior mean and standard deviation of the latents."""
+    mean, log_variance = network.encode(batch)
+    return {"mean": mean, "std": torch.exp(0.5 * log_variance)}
+
+
+def _predictive(network, batch):
+    mean, variance = network.predictive(batch)
+    return {"neuron_mean": mean, "neuron_std": variance.sqrt()}
+
+
+def _bound(network, batch):
+    return {"bound": network.bound(batch)}

@@ -1,0 +1,153 @@
+"""Attention over time that neither padding nor, where it is causal, the future can reach."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def visible_steps(valid, causal):
+    """Time steps that each time step may attend to.
+
+    Every step sees itself, so that a softmax always has something to sum over, also in padding.
+
+    Parameters
+    ----------
+    valid : Tensor of bool, of shape (B, T)
+        Real time steps, as opposed to padding.
+    causal : bool
+        Whether later steps are out of sight.
+
+    Returns
+    -------
+    Tensor of bool, of shape (B, T, T)
+        Queries along the second, keys along the third axis.
+    """
+    n_timesteps = valid.shape[1]
+    visible = valid[:, None].expand(-1, n_timesteps, -1)
+    if causal:
+        visible = visible.tril()
+    return visible | torch.eye(n_timesteps, dtype=torch.bool, device=valid.device)
+
+
+class RotaryPositions(nn.Module):
+    """Rotate pairs of features by angles proportional to the time step.
+
+    The product of a rotated query and a rotated key depends on how far apart in time they are and
+    not on where, so any length of window can be used.
+
+    Parameters
+    ----------
+    dim : int
+        Number of features, even.
+    base : float, default=10000.0
+        Ratio of the slowest to the fastest rotation, which is one radian per time step.
+
+    References
+    ----------
+    Su et al. (2021), RoFormer: enhanced transformer with rotary position embedding, eq. 34.
+    """
+
+    def __init__(self, dim, base=10000.0):
+        super().__init__()
+        if dim % 2:
+            raise ValueError(f"dim must be even, to be rotated in pairs, got {dim}.")
+        self.dim, self.base = dim, base
+
+    def forward(self, features):
+        """Rotate `features` of shape (..., T, dim), in their dtype."""
+        # Half precision would not tell late time steps apart.
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        exponents = torch.arange(0, self.dim, 2, device=features.device, dtype=dtype) / self.dim
+        steps = torch.arange(features.shape[-2], device=features.device, dtype=dtype)
+        angles = steps[:, None] * self.base**-exponents
+        first, second = features.to(dtype).chunk(2, -1)
+        cos, sin = angles.cos(), angles.sin()
+        rotated = torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+        return rotated.to(features.dtype)
+
+
+class TemporalTransformer(nn.Module):
+    """Transformer over time: pre-norm, GELU, rotary positions.
+
+    Parameters
+    ----------
+    d_model : int
+        Number of features per time step.
+    n_layers, n_heads : int
+        Layers, and attention heads in each; `d_model / n_heads` must be an even integer.
+    dropout : float
+        Of attention weights, hidden units and what each block adds.
+    causal : bool
+        Whether a time step sees only itself and earlier ones.
+    feedforward : int, default=4
+        Hidden units of the feed-forward blocks, in multiples of `d_model`.
+
+    Raises
+    ------
+    ValueError
+        If `n_heads` does not divide `d_model` into heads of even size.
+    """
+
+    def __init__(self, d_model, n_layers, n_heads, dropout, *, causal, feedforward=4):
+        super().__init__()
+        if d_model % (2 * n_heads):
+            raise ValueError(
+                f"n_heads={n_heads} must divide d_model={d_model} into heads of even size, "
+                f"got {d_model / n_heads:g}."
+            )
+        self.causal = causal
+        self.blocks = nn.ModuleList(
+            _Block(d_model, n_heads, dropout, feedforward) for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, features, valid):
+        """Features of each time step in the light of the others.
+
+        Parameters
+        ----------
+        features : Tensor of shape (B, T, d_model)
+            May hold anything, also NaN, where not valid.
+        valid : Tensor of bool, of shape (B, T)
+            Real time steps.
+
+        Returns
+        -------
+        Tensor of shape (B, T, d_model)
+            Finite everywhere; without meaning where not valid.
+        """
+        # An attention weight of zero would not stop a NaN.
+        features = torch.where(valid[..., None], features, 0.0)
+        visible = visible_steps(valid, self.causal)[:, None]
+        for block in self.blocks:
+            features = block(features, visible)
+        return self.norm(features)
+
+
+class _Block(nn.Module):
+    def __init__(self, d_model, n_heads, dropout, feedforward):
+        super().__init__()
+        self.n_heads, self.dropout = n_heads, dropout
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.query_key_value = nn.Linear(d_model, 3 * d_model)
+        self.rotate = RotaryPositions(d_model // n_heads)
+        self.project = nn.Linear(d_model, d_model)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(d_model), nn.Linear(d_model, feedforward * d_model), nn.GELU(),
+            nn.Dropout(dropout), nn.Linear(feedforward * d_model, d_model), nn.Dropout(dropout),
+        )  # fmt: skip
+
+    def forward(self, features, visible):
+        features = features + self._attend(self.attention_norm(features), visible)
+        return features + self.feedforward(features)
+
+    def _attend(self, features, visible):
+        heads = self.query_key_value(features).unflatten(-1, (3, self.n_heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(
+            self.rotate(query), self.rotate(key), value, attn_mask=visible, dropout_p=dropout
+        )
+        return F.dropout(self.project(mixed.transpose(1, 2).flatten(2)), dropout)

@@ -1,0 +1,23 @@
+"""Likelihoods, latent priors, schedules and the terms of a loss, as plain torch.
+
+Log likelihoods and divergences are in nats, so that ``beta = 1`` is the evidence lower bound.
+"""
+
+from .likelihoods import Likelihood, get_likelihood, masked_sum, soft_cap
+from .priors import MarkovPrior, StandardNormal, StationaryAR1
+from .schedules import apply_free_bits, beta_at, free_bits_at
+from .terms import LossTerms
+
+__all__ = [
+    "Likelihood",
+    "LossTerms",
+    "MarkovPrior",
+    "StandardNormal",
+    "StationaryAR1",
+    "apply_free_bits",
+    "beta_at",
+    "free_bits_at",
+    "get_likelihood",
+    "masked_sum",
+    "soft_cap",
+]

@@ -1,0 +1,230 @@
+"""Windows of recordings as padded tensors; the one way from recordings to a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Batch", "RecordingStore", "make_batches"]
+
+# Of the largest sizes in a batch, the least share that the sizes of each window have.
+_LEAST_SHARE = 0.75
+
+
+@dataclass
+class Batch:
+    """B windows of T time steps, N neurons, Q behavior and S stimulus channels, padded alike.
+
+    Parameters
+    ----------
+    traces : Tensor of shape (B, T, N)
+        0 where not observed.
+    observed : Tensor of bool, shape (B, T, N)
+        Entries that the recording holds; never padding, never a neuron the model does not know.
+    behavior : Tensor of shape (B, T, Q)
+        0 where not observed.
+    behavior_observed : Tensor of bool, shape (B, T, Q)
+    stimulus : Tensor of shape (B, T, S)
+    neurons : Tensor of int64, shape (B, N)
+        Row of each neuron in the tables of the model; -1 = unknown to it, or padding.
+    valid : Tensor of bool, shape (B, T)
+        Time steps of the recording; False = padding.
+    recording, start : Tensor of int64, shape (B,)
+        Where each window comes from.
+    shown, behavior_shown : Tensor of bool, shapes (B, T, N) and (B, T, Q), default=None
+        What an encoder may see; by default all that is observed.
+    """
+
+    traces: Tensor
+    observed: Tensor
+    behavior: Tensor
+    behavior_observed: Tensor
+    stimulus: Tensor
+    neurons: Tensor
+    valid: Tensor
+    recording: Tensor
+    start: Tensor
+    shown: Tensor | None = None
+    behavior_shown: Tensor | None = None
+
+    def __post_init__(self):
+        if self.shown is None:
+            self.shown = self.observed
+        if self.behavior_shown is None:
+            self.behavior_shown = self.behavior_observed
+
+    @property
+    def hidden(self):
+        """Entries that are observed but kept from the encoder, of shape (B, T, N)."""
+        return self.observed & ~self.shown
+
+
+class RecordingStore:
+    """Recordings as tensors, from which windows are cut.
+
+    Arrays are copied once, so read-only memory maps do. The tensors live on `device` if they take
+    no more than `budget` bytes; otherwise they stay in main memory and batches move.
+
+    Parameters
+    ----------
+    recordings : list of Recording
+        As `check_recordings` returns them.
+    rows : list of int arrays of shape (n_neurons,)
+        Row of each neuron in the tables of the model, -1 = unknown to it.
+    device : torch.device
+        Where batches are.
+    dtype : torch.dtype
+        Of traces, behavior and stimulus.
+    n_behaviors : int, default=None
+        Behavior channels of a batch, for recordings of which none has any; those of the recordings
+        by default. A recording without behavior has all of it unobserved.
+    budget : int, default=4 GiB
+        Bytes that may be kept on `device`.
+
+    Attributes
+    ----------
+    lengths, n_neurons : list of int
+        Time steps and neurons of each recording.
+
+    Raises
+    ------
+    ValueError
+        If rows and neurons do not go together, or values are too large for `dtype`.
+    """
+
+    def __init__(self, recordings, rows, *, device, dtype, n_behaviors=None, budget=4 * 2**30):
+        self.device = torch.device(device)
+        self.lengths = [recording.n_timesteps for recording in recordings]
+        self.n_neurons = [recording.n_neurons for recording in recordings]
+        if n_behaviors is None:
+            n_behaviors = _n_channels(recordings, "behavior")
+        n_stimuli = _n_channels(recordings, "stimulus")
+        self._recordings = []
+        for index, (recording, row) in enumerate(zip(recordings, rows, strict=True)):
+            if np.shape(row) != (recording.n_neurons,):
+                raise ValueError(
+                    f"rows of recording {index} must have shape ({recording.n_neurons},), one per "
+                    f"neuron; got {np.shape(row)}."
+                )
+            neurons = torch.tensor(row, dtype=torch.int64)
+            traces, observed = _tensors(recording, "traces", recording.n_neurons, dtype, index)
+            behavior, seen = _tensors(recording, "behavior", n_behaviors, dtype, index)
+            stimulus, _ = _tensors(recording, "stimulus", n_stimuli, dtype, index)
+            self._recordings.append(
+                {
+                    "traces": traces,
+                    "observed": observed & (neurons >= 0),
+                    "behavior": behavior,
+                    "behavior_observed": seen,
+                    "stimulus": stimulus,
+                    "neurons": neurons,
+                    "valid": torch.ones(recording.n_timesteps, dtype=torch.bool),
+                }
+            )
+        if sum(t.nbytes for tensors in self._recordings for t in tensors.values()) <= budget:
+            self._recordings = [
+                {name: tensor.to(self.device) for name, tensor in tensors.items()}
+                for tensors in self._recordings
+            ]
+
+    def batch(self, rows):
+        """Cut windows and pad them to the longest and the widest.
+
+        Parameters
+        ----------
+        rows : array of int, shape (B, 3)
+            Rows of a plan of `plan_windows`.
+
+        Returns
+        -------
+        Batch
+        """
+        rows = np.asarray(rows)
+        fields = {}
+        for name in self._recordings[0]:
+            pieces = [self._recordings[index][name] for index, _, _ in rows]
+            if name != "neurons":
+                pieces = [p[start:stop] for p, (_, start, stop) in zip(pieces, rows)]
+            fields[name] = _pad(pieces, -1 if name == "neurons" else 0).to(self.device)
+        recording, start = torch.tensor(rows[:, :2].T, dtype=torch.int64, device=self.device)
+        return Batch(**fields, recording=recording, start=start)
+
+
+def make_batches(plan, store, batch_size, *, shuffle, generator=None):
+    """Put windows of about equal numbers of neurons and time steps together.
+
+    In a batch every window has at least 3/4 of the neurons and 3/4 of the time steps of the
+    largest, so that less than 7/16 of it is padding (less than 1/4 where all windows are equally
+    long). Within that, windows of different recordings mix. Batches of one kind are equally large
+    up to one window, and their number does not depend on the shuffling.
+
+    Parameters
+    ----------
+    plan : int array of shape (n_windows, 3)
+        Of `plan_windows`.
+    store : RecordingStore
+    batch_size : int
+        Most windows in a batch.
+    shuffle : bool
+        Draw which windows go together, and the order of the batches.
+    generator : torch.Generator, default=None
+        On the CPU, for the shuffling; PyTorch's global one by default.
+
+    Returns
+    -------
+    blocks : list of int arrays of shape (at most batch_size, 3)
+        Rows of the plan; each row is in one block.
+    """
+    if shuffle:
+        plan = plan[torch.randperm(len(plan), generator=generator).numpy()]
+    widths = _size_classes(np.array(store.n_neurons)[plan[:, 0]])
+    lengths = _size_classes(plan[:, 2] - plan[:, 1])
+    blocks = []
+    for width, length in sorted(set(zip(widths, lengths))):
+        alike = plan[(widths == width) & (lengths == length)]
+        blocks += np.array_split(alike, -(-len(alike) // batch_size))
+    if shuffle:
+        blocks = [blocks[i] for i in torch.randperm(len(blocks), generator=generator)]
+    return blocks
+
+
+def _size_classes(sizes):
+    """Number of a class for each size; sizes of one class lie within the least share."""
+    classes, top = {}, np.inf
+    for size in np.unique(sizes)[::-1].tolist():
+        if size < _LEAST_SHARE * top:
+            top = size
+        classes[size] = top
+    return np.array([classes[size] for size in sizes.tolist()])
+
+
+def _n_channels(recordings, name):
+    channels = (getattr(recording, name) for recording in recordings)
+    return max((c.shape[1] for c in channels if c is not None), default=0)
+
+
+def _tensors(recording, name, n_columns, dtype, index):
+    """An array of a recording, 0 where it is NaN, and where it is not; new tensors."""
+    array = getattr(recording, name)
+    if array is None:
+        array = np.full((recording.n_timesteps, n_columns), np.nan)
+    observed = ~np.isnan(array)
+    values = torch.from_numpy(np.where(observed, array, 0)).to(dtype)
+    if not torch.isfinite(values).all():
+        raise ValueError(
+            f"{name} of recording {index} reach {np.nanmax(np.abs(array)):g}, beyond {dtype}; "
+            "give them in other units."
+        )
+    return values, torch.from_numpy(observed)
+
+
+def _pad(pieces, value):
+    """Stack tensors of unequal shapes, `value` behind the ends of the smaller ones."""
+    shape = torch.tensor([piece.shape for piece in pieces]).amax(0).tolist()
+    padded = pieces[0].new_full((len(pieces), *shape), value)
+    for target, piece in zip(padded, pieces):
+        target[tuple(slice(size) for size in piece.shape)] = piece
+    return padded

@@ -1,0 +1,264 @@
+"""The only training loop: it knows of a network no more than its loss and its schedules."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+from skneurovae.recordings.batches import Batch
+from skneurovae.training.runtime import seeded
+from skneurovae.training.schedules import Plateau, learning_rate_at
+from skneurovae.training.settings import TrainingSettings
+
+__all__ = ["EpochLog", "History", "train"]
+
+_MAX_ROLLBACKS = 3
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """What one epoch came to; ``str(log)`` is one line.
+
+    Parameters
+    ----------
+    epoch, max_iter : int
+        Number of epochs done, and of all.
+    loss : float
+        Mean of the training loss over the steps of the epoch.
+    validation_loss : float or None
+        After the epoch; None without validation.
+    learning_rate : float
+        Of the last step.
+    parts : dict of str to float or ndarray
+        Means of the parts of the loss over the steps; arrays where a part has one value per
+        component.
+    """
+
+    epoch: int
+    max_iter: int
+    loss: float
+    validation_loss: float | None
+    learning_rate: float
+    parts: dict
+
+    def __str__(self):
+        validation = self.validation_loss
+        shown = "" if validation is None else f", validation {validation:.5g}"
+        return (
+            f"epoch {self.epoch}/{self.max_iter}: loss {self.loss:.5g}{shown}, "
+            f"learning rate {self.learning_rate:.2g}"
+        )
+
+
+@dataclass
+class History:
+    """Course of a fit.
+
+    Parameters
+    ----------
+    loss_curve : list of float
+        Training loss of each epoch.
+    validation_scores : list of float
+        Validation loss, lower is better: of the start, then after each epoch. Empty without
+        validation.
+    parts : list of dict
+        Parts of the training loss of each epoch; see `EpochLog`.
+    best_epoch : int
+        Number of epochs after which the weights were what the network has now; 0 = the start.
+    n_rollbacks : int
+        How often training diverged and went back.
+    """
+
+    loss_curve: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+    parts: list[dict] = field(default_factory=list)
+    best_epoch: int = 0
+    n_rollbacks: int = 0
+
+    @property
+    def n_iter(self):
+        """Number of epochs done."""
+        return len(self.loss_curve)
+
+
+class _Diverged(Exception):
+    """A loss or gradient is not finite."""
+
+
+def train(
+    network: torch.nn.Module,
+    batches: Callable[[], Iterable[Batch]],
+    *,
+    settings: TrainingSettings,
+    validate: Callable[[], float] | None = None,
+    on_epoch: Callable[[EpochLog], bool | None] | None = None,
+) -> History:
+    """Train a network in place and leave it with its best weights, in evaluation mode.
+
+    With `validate` these are the weights with the lowest validation loss, those of the start
+    included; without, all epochs are run and the last weights are kept, since a training loss
+    whose terms are annealed does not tell which are better. Validation runs in evaluation mode,
+    with the schedules of the network at their final values and with the same random numbers each
+    time: its losses differ by the weights alone.
+
+    When a loss or gradient is not finite, training goes back to the weights and the state of the
+    optimizer after the last epoch that went well, and on with half the learning rate.
+
+    Parameters
+    ----------
+    network : LatentNetwork
+        On its device. Of it, `loss`, `anneal` and `parameter_groups` are used.
+    batches : callable
+        ``batches()`` gives the batches of one epoch. It is called once more before training, to
+        count them.
+    settings : TrainingSettings
+    validate : callable, default=None
+        ``validate()`` returns the validation loss of the network as it is. No gradient is kept.
+    on_epoch : callable, default=None
+        ``on_epoch(log)`` is called after every epoch; training stops when it returns True.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If there are no batches.
+    FloatingPointError
+        If the start has no finite validation loss, or training diverges a fourth time. The network
+        then has the weights it had when all was well.
+    """
+    n_steps = sum(1 for _ in batches())
+    if n_steps == 0:
+        raise ValueError("batches() gives no batch; there is nothing to train on.")
+    run = _Run(network, batches, settings, n_steps, validate)
+    history = History()
+    best = run.snapshot()
+    if validate is not None:
+        history.validation_scores.append(run.check(None))
+        if not math.isfinite(history.validation_scores[0]):
+            raise FloatingPointError(
+                f"the validation loss of the network is {history.validation_scores[0]} before "
+                "training; the data or the start of the network are not finite."
+            )
+    lowest = reference = min(history.validation_scores, default=math.inf)
+    improved_at = 0
+    good = best
+    while history.n_iter < settings.max_iter:
+        try:
+            loss, parts, score = run.epoch(history.n_iter)
+        except _Diverged as error:
+            run.restore(good)
+            if history.n_rollbacks == _MAX_ROLLBACKS:
+                raise FloatingPointError(
+                    f"training diverged {_MAX_ROLLBACKS + 1} times, last in epoch "
+                    f"{history.n_iter + 1} at a learning rate of {run.learning_rate:.2g}: {error}. "
+                    "Lower learning_rate, or bring the traces to a scale near 1."
+                ) from error
+            history.n_rollbacks += 1
+            run.scale /= 2
+            continue
+        good = run.snapshot()
+        history.loss_curve.append(loss)
+        history.parts.append(parts)
+        if validate is None:
+            best, history.best_epoch = good, history.n_iter
+        else:
+            history.validation_scores.append(score)
+            if score < lowest:
+                best, lowest, history.best_epoch = good, score, history.n_iter
+            if score < reference - settings.tol:
+                reference, improved_at = score, history.n_iter
+        if history.n_iter >= settings.cosine_end:
+            run.plateau.update(loss if validate is None else score)
+        stop = False
+        if on_epoch is not None:
+            shown = None if validate is None else score
+            log = EpochLog(history.n_iter, settings.max_iter, loss, shown, run.learning_rate, parts)
+            stop = on_epoch(log)
+        since = history.n_iter - max(improved_at, settings.warmup_end)
+        if stop or (validate is not None and since >= settings.n_iter_no_change):
+            break
+    run.restore(best)
+    run.finish_schedules()
+    return history
+
+
+class _Run:
+    """Network, optimizer and learning rate of one fit."""
+
+    def __init__(self, network, batches, settings, n_steps, validate):
+        self.network, self.batches, self.settings = network, batches, settings
+        self.n_steps, self.validate = n_steps, validate
+        self.device = next(network.parameters()).device
+        self.optimizer = torch.optim.AdamW(
+            network.parameter_groups(settings.weight_decay), betas=settings.betas
+        )
+        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience, settings.tol)
+        self.scale, self.learning_rate = 1.0, 0.0
+
+    def epoch(self, number):
+        """Train for one epoch; mean loss, mean parts, and the loss of what came out."""
+        self.network.train()
+        self.network.anneal(number, self.settings.max_iter)
+        total, sums, count = 0.0, {}, 0
+        for batch in self.batches():
+            terms = self.step(batch, number + min(count / self.n_steps, 1.0))
+            total, count = total + terms.loss.item(), count + 1
+            for name, value in terms.parts.items():
+                sums[name] = sums.get(name, 0) + value
+        # No step has seen the weights that the last one made.
+        score = self.check(batch)
+        if not math.isfinite(score):
+            raise _Diverged(f"the loss after an epoch is {score}")
+        means = {name: (value / count).cpu().float() for name, value in sums.items()}
+        parts = {name: v.numpy() if v.ndim else v.item() for name, v in means.items()}
+        return total / count, parts, score
+
+    def step(self, batch, position):
+        """One step of AdamW on one batch."""
+        rate = learning_rate_at(position, self.settings) * self.plateau.scale * self.scale
+        self.learning_rate = rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        half = self.settings.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            terms = self.network.loss(batch)
+        self.optimizer.zero_grad()
+        terms.loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.settings.gradient_clip)
+        # Both at once: on a GPU every look at a number waits for it.
+        if not torch.isfinite(terms.loss.detach() + norm):
+            raise _Diverged(f"the loss is {terms.loss.item():g}, the norm of its gradient {norm:g}")
+        self.optimizer.step()
+        return terms
+
+    def check(self, batch):
+        """Validation loss, or without validation the loss of `batch`."""
+        self.network.eval()
+        self.finish_schedules()
+        assess = self.validate or (lambda: self.network.loss(batch).loss)
+        with seeded(0, self.device), torch.no_grad():
+            return float(assess())
+
+    def finish_schedules(self):
+        """Bring what the network anneals to its final value."""
+        self.network.anneal(self.settings.max_iter, self.settings.max_iter)
+
+    def snapshot(self):
+        """Copies of the weights and of the state of the optimizer."""
+        return copy.deepcopy((self.network.state_dict(), self.optimizer.state_dict()))
+
+    def restore(self, snapshot):
+        """Go back; the snapshot stays as it is."""
+        weights, state = snapshot
+        self.network.load_state_dict(weights)
+        # The optimizer would go on in these very tensors.
+        self.optimizer.load_state_dict(copy.deepcopy(state))
+        self.network.eval()

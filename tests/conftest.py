@@ -1,0 +1,27 @@
+"""Shared data: small, seeded, fast."""
+
+import numpy as np
+import pytest
+import torch
+
+from skneurovae.datasets import make_worms
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def worms():
+    """Five animals with different neurons, behavior and gaps."""
+    recordings, _ = make_worms(
+        5, n_timesteps=(90, 150), n_identities=24, n_recorded=16, n_components=3,
+        missing=0.05, random_state=0,
+    )  # fmt: skip
+    return recordings
+
+
+@pytest.fixture(scope="session")
+def array():
+    """One recording as a plain array: ten neurons, three latents."""
+    rng = np.random.RandomState(0)
+    latents = rng.standard_normal((160, 3)).cumsum(0) * 0.3
+    return latents @ rng.standard_normal((3, 10)) + 0.5 * rng.standard_normal((160, 10))
