@@ -1,4 +1,4 @@
-"""CeNeuroVAE's published forward pass, written down plainly: what PooledNetwork is compared with."""
+"""CeNeuroVAE's forward pass as published, written down plainly, to compare PooledNetwork with."""
 
 import math
 

@@ -1,5 +1,7 @@
 """Exact inference and EM of the linear-Gaussian model against dense closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.decomposition import FactorAnalysis
@@ -9,10 +11,8 @@ from skneurovae.baselines.linear_gaussian import (
     Moments,
     fit_em,
     infer,
-    natural_parameters,
     random_start,
     read_out,
-    smooth,
 )
 
 T, N, K = 12, 7, 3
@@ -140,9 +140,33 @@ def test_ridge_and_rows_without_data():
     assert noise[1] == 1
 
 
-def test_smooth_of_static_latents_has_no_memory(model, traces):
-    information, precision = natural_parameters(traces, np.arange(N), model)
-    mean, _, lag = smooth(information[None], precision[None], np.zeros(K))
-    alone, _, _ = smooth(information[None, 3:4], precision[None, 3:4], np.zeros(K))
-    np.testing.assert_allclose(mean[0, 3], alone[0, 0], atol=1e-12)
+def test_static_latents_have_no_memory(model, traces):
+    static = replace(model, phi=np.zeros(K))
+    mean, _, lag = infer([(traces, np.arange(N))], static)[0]
+    alone = infer([(traces[3:4], np.arange(N))], static)[0][0]
+    np.testing.assert_allclose(mean[3], alone[0], atol=1e-12)
     assert not lag.any()
+
+
+def test_moments_by_runs_are_those_by_time_steps(model, traces):
+    """A mask that never changes takes the other path than one that changes at every step."""
+    constant = np.where(np.isnan(traces), 0.0, traces)
+    constant[:, 1] = np.nan
+    belief = infer([(constant, np.arange(N))], model)[0]
+    by_runs, expected = Moments.empty(N, K), np.zeros((K + 1, K + 1))
+    by_runs.add(constant, np.arange(N), belief)
+    for t in range(T):
+        z = np.append(belief[0][t], 1.0)
+        expected += np.outer(z, z)
+        expected[:K, :K] += belief[1][t]
+    np.testing.assert_allclose(by_runs.second[0], expected, atol=1e-10)
+    assert not by_runs.second[1].any()
+    by_steps = Moments.empty(N, K)
+    belief = infer([(traces, np.arange(N))], model)[0]
+    by_steps.add(traces, np.arange(N), belief)
+    expected = np.zeros((K + 1, K + 1))
+    for t in np.flatnonzero(~np.isnan(traces[:, 0])):
+        z = np.append(belief[0][t], 1.0)
+        expected += np.outer(z, z)
+        expected[:K, :K] += belief[1][t]
+    np.testing.assert_allclose(by_steps.second[0], expected, atol=1e-10)

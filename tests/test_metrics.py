@@ -6,6 +6,7 @@ from sklearn.metrics import r2_score
 from skneurovae.metrics import (
     behavior_prediction_score,
     bits_per_spike,
+    co_smoothing_bits,
     co_smoothing_r2,
     co_smoothing_score,
     hide_neurons,
@@ -217,3 +218,26 @@ def test_arrays_are_asked_for_as_arrays():
     assert {call.shape for call in spy.calls} == {(100, 5)}
     assert co_smoothing_score(spy, np.stack([X, X])) == pytest.approx(0, abs=0.1)
     assert spy.calls[-1].shape == (2, 100, 5)
+
+
+def test_co_smoothing_bits_pools_hidden_neurons_of_all_recordings():
+    rng = np.random.default_rng(0)
+    rates = [rng.uniform(0.2, 3, shape) for shape in [(60, 4), (90, 3)]]
+    recordings = [
+        Recording(rng.poisson(r).astype(float), identities=np.arange(1, r.shape[1] + 1))
+        for r in rates
+    ]
+    recordings[0].traces[:10, 0] = np.nan
+    # Shown entries are predicted absurdly: only hidden ones may count.
+    spy = Spy(lambda i, r: np.where(np.isnan(r.traces).all(0), rates[i], 1e6), identities=[1, 2, 4])
+    gain, n_spikes = 0.0, 0.0
+    for recording, rate, known in zip(recordings, rates, [[0, 1, 3], [0, 1]]):
+        counts = recording.traces[:, known]
+        spikes = np.nansum(counts)
+        gain += bits_per_spike(counts, rate[:, known]) * spikes
+        n_spikes += spikes
+    assert gain > 0
+    assert co_smoothing_bits(spy, recordings) == pytest.approx(gain / n_spikes)
+    assert len(spy.calls) == 3
+    with pytest.raises(ValueError, match="counts must not be negative"):
+        co_smoothing_bits(spy, [Recording(-r.traces) for r in recordings[:1]])

@@ -23,8 +23,8 @@ from skneurovae.metrics import behavior_prediction_score, co_smoothing_score
 
 torch.set_num_threads(2)
 
-# Six animals; each shows its own subset of the species' neurons, and neurons have names. Latents move
-# on circles, as positions of place cells do: a curved manifold, of which a linear model sees a part.
+# Six animals; each shows its own subset of the species' neurons, and neurons have names. Latents
+# move on circles, as positions of place cells do: linear models see a part of that manifold.
 recordings, truth = make_worms(6, regime="curved", n_timesteps=600, random_state=0)
 
 models = {
@@ -88,7 +88,7 @@ def save_figure(results, path):
     axes[0].set_title(
         "hidden neurons of an unseen animal: trace, signal (dotted), prediction, 90 %"
     )
-    for i, (name, scores) in enumerate(results.items()):
+    for i, scores in enumerate(results.values()):
         values = scores["test_co-smoothing"]
         axes[1].plot(values, np.full(len(values), -i), "o", color="0.6", mfc="none")
         axes[1].plot(values.mean(), -i, "|", color="k", ms=18)

@@ -1,7 +1,7 @@
 """Linear-Gaussian latent dynamics with missing data: exact inference and EM.
 
-The model behind `MissingFactorAnalysis` and the start of `NeuroBehaviorVAE`. Channel c (a neuron, or a
-behavior at one lag) of row c in a table shared by all recordings is read out of K latents::
+The model behind `MissingFactorAnalysis` and the start of `NeuroBehaviorVAE`. A channel (a neuron,
+or a behavior at one lag) of row c in a table shared by all recordings is read out of K latents::
 
     x_ct = L_c . z_t + mu_c + e_ct,   e_ct ~ N(0, psi_c)
     z_t = phi z_{t-1} + w_t,          z_t ~ N(0, 1) per component, stationary
@@ -63,20 +63,28 @@ def natural_parameters(channels, rows, model):
     -------
     information : ndarray of shape (n_timesteps, n_components)
         Sum over observed channels of L (x - mu) / psi.
-    precision : ndarray of shape (n_timesteps, n_components, n_components)
-        Sum over observed channels of L L' / psi.
+    precision : ndarray of shape (n_runs, n_components, n_components)
+        Sum over observed channels of L L' / psi, for each run of equal masks.
+    lengths : ndarray of shape (n_runs,)
+        Time steps of each run.
     """
     loadings = model.loadings[rows]
     weighted = loadings * (model.evidence / model.noise)[rows, None]
     observed = ~np.isnan(channels)
     information = np.where(observed, channels - model.offset[rows], 0.0) @ weighted
     outer = (weighted[:, :, None] * loadings[:, None, :]).reshape(len(rows), -1)
-    # Recordings usually miss whole channels for a while: equal mask rows share one product.
-    changes = np.flatnonzero((observed[1:] != observed[:-1]).any(1)) + 1
-    starts = np.concatenate([[0], changes])
-    lengths = np.diff(np.append(starts, len(channels)))
-    precision = np.repeat(observed[starts].astype(float) @ outer, lengths, axis=0)
-    return information, precision.reshape(len(channels), model.n_components, -1)
+    starts, lengths = mask_runs(observed)
+    precision = observed[starts].astype(float) @ outer
+    return information, precision.reshape(len(starts), model.n_components, -1), lengths
+
+
+def mask_runs(observed):
+    """Starts and lengths of the runs of time steps that observe the same channels.
+
+    Recordings usually miss whole channels for a while, so a run shares its covariances.
+    """
+    starts = np.append(0, np.flatnonzero((observed[1:] != observed[:-1]).any(1)) + 1)
+    return starts, np.diff(np.append(starts, len(observed)))
 
 
 def smooth(information, precision, phi):
@@ -98,10 +106,6 @@ def smooth(information, precision, phi):
     Source: Rauch, Tung & Striebel 1965; the update in information form, as missing entries need.
     """
     identity = np.eye(information.shape[-1])
-    if not phi.any():
-        covariance = np.linalg.inv(precision + identity)
-        mean = np.einsum("stkl,stl->stk", covariance, information)
-        return mean, covariance, np.zeros_like(mean[:, 1:])
     mean, covariance = np.empty_like(information), np.empty_like(precision)
     predicted = np.empty_like(precision)
     innovation = np.diag(1 - phi**2)
@@ -140,10 +144,13 @@ def infer(recordings, model):
         Shapes as in `smooth`, without the leading axis. Recordings much longer than
         `SEQUENCE_LENGTH` are cut into equal pieces that start from the stationary prior.
     """
-    pieces = []
     natural = [natural_parameters(channels, rows, model) for channels, rows in recordings]
+    if not model.phi.any():
+        return [_static(*parameters) for parameters in natural]
+    natural = [(i, np.repeat(precision, lengths, axis=0)) for i, precision, lengths in natural]
+    pieces = []
     for number, (information, _) in enumerate(natural):
-        count = 1 if not model.phi.any() else max(1, round(len(information) / SEQUENCE_LENGTH))
+        count = max(1, round(len(information) / SEQUENCE_LENGTH))
         edges = np.linspace(0, len(information), count + 1).astype(int)
         pieces += [(number, a, b) for a, b in zip(edges[:-1], edges[1:])]
     beliefs = [[] for _ in recordings]
@@ -167,6 +174,18 @@ def infer(recordings, model):
         tuple(np.concatenate(parts) for parts in list(zip(*sorted(b, key=lambda p: p[0])))[1:])
         for b in beliefs
     ]
+
+
+def _static(information, precision, lengths):
+    """Posterior of latents that are independent over time."""
+    covariance = np.linalg.inv(precision + np.eye(information.shape[1]))
+    if len(lengths) == 1:
+        mean = information @ covariance[0]
+        covariance = np.broadcast_to(covariance, (len(mean), *covariance.shape[1:]))
+    else:
+        covariance = np.repeat(covariance, lengths, axis=0)
+        mean = np.einsum("tkl,tl->tk", covariance, information)
+    return mean, covariance, np.zeros_like(mean)
 
 
 def _blocks(order, lengths, tolerance=1.25):
@@ -206,10 +225,20 @@ class Moments:
         observed = ~np.isnan(channels)
         values = np.where(observed, channels, 0.0)
         extended = np.column_stack([mean, np.ones(len(mean))])
-        second = extended[:, :, None] * extended[:, None, :]
-        second[:, :K, :K] += covariance
-        second = observed.astype(float).T @ second.reshape(len(mean), -1)
-        np.add.at(self.second, rows, second.reshape(-1, K + 1, K + 1))
+        starts, lengths = mask_runs(observed)
+        if len(starts) > len(mean) // 8:
+            second = extended[:, :, None] * extended[:, None, :]
+            second[:, :K, :K] += covariance
+            second = observed.astype(float).T @ second.reshape(len(mean), -1)
+            second = second.reshape(-1, K + 1, K + 1)
+        else:
+            second = np.zeros((channels.shape[1], K + 1, K + 1))
+            for start, length in zip(starts, lengths):
+                span = slice(start, start + length)
+                shared = extended[span].T @ extended[span]
+                shared[:K, :K] += covariance[span].sum(0)
+                second[observed[start]] += shared
+        np.add.at(self.second, rows, second)
         np.add.at(self.cross, rows, values.T @ extended)
         np.add.at(self.square, rows, (values**2).sum(0))
         np.add.at(self.count, rows, observed.sum(0))

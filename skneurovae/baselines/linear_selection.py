@@ -20,7 +20,7 @@ SHRINKAGES = (3000.0, 1000.0, 300.0, 100.0, 10.0)  # from strong to weak: each s
 WIDTHS = (0.75, 1.5, 3.0, 6.0, 12.0)  # standard deviation of a Gaussian, in time steps
 TIME_CONSTANTS = (1.0, 3.0, 10.0, 30.0, 100.0)  # in time steps
 EVIDENCE = (1.0, 0.5, 0.25, 0.1, 0.05)
-MAX_TIMESTEPS = 20_000  # of all recordings together, on which the choices are made
+MAX_TIMESTEPS = 10_000  # of all recordings together, on which the choices are made
 MAX_FIT_TIMESTEPS = 60_000  # of all recordings together, on which the chosen model is fitted
 N_FOLDS = 3
 
@@ -96,11 +96,10 @@ class _Folds:
     def scored(self, choice, models):
         """`choice` with the mean R2 of hidden neurons under `models`, one per fold."""
         scores = [
-            hidden_r2(channels, rows, model, choice.width, self.n_neurons, self.seed)
+            score
             for model, held_out in zip(models, self.held_out)
-            for channels, rows in held_out
+            for score in hidden_r2(held_out, model, choice.width, self.n_neurons, self.seed)
         ]
-        scores = [s for s in scores if np.isfinite(s)]
         return replace(choice, score=float(np.mean(scores)) if scores else -np.inf)
 
     def with_dynamics(self, models, choice, refit=False):
@@ -173,36 +172,39 @@ def posterior_mean(recordings, model, width=0.0):
     return [gaussian_filter1d(m, width, axis=0, mode="nearest") if width else m for m in means]
 
 
-def hidden_r2(channels, rows, model: LinearGaussian, width, n_neurons, seed, n_parts=2):
-    """Co-smoothing R2: each part of the identities in turn is hidden and predicted."""
-    known = (rows < n_neurons) & model.loadings[rows].any(1)
-    identities = np.random.RandomState(seed).permutation(np.unique(rows[known]))
-    parts = [np.isin(rows, identities[part::n_parts]) for part in range(n_parts)]
-    masked = [(np.where(hidden, np.nan, channels), rows) for hidden in parts]
-    r2 = []
-    for hidden, mean in zip(parts, posterior_mean(masked, model, width)):
+def hidden_r2(recordings, model: LinearGaussian, width, n_neurons, seed):
+    """Co-smoothing R2 of each recording: half of the identities, hidden, from the other half."""
+    masked, hidden_columns = [], []
+    for channels, rows in recordings:
+        known = (rows < n_neurons) & model.loadings[rows].any(1)
+        identities = np.random.RandomState(seed).permutation(np.unique(rows[known]))
+        hidden = np.isin(rows, identities[::2])
+        masked.append((np.where(hidden, np.nan, channels), rows))
+        hidden_columns.append(hidden)
+    scores = []
+    means = posterior_mean(masked, model, width)
+    for (channels, rows), hidden, mean in zip(recordings, hidden_columns, means):
         truth = channels[:, hidden]
         error = truth - mean @ model.loadings[rows[hidden]].T - model.offset[rows[hidden]]
         count = np.maximum((~np.isnan(truth)).sum(0), 1)
         total = np.nansum((truth - np.nansum(truth, axis=0) / count) ** 2, axis=0)
         varies = total > 0
-        r2.append(1 - np.nansum(error**2, axis=0)[varies] / total[varies])
-    r2 = np.concatenate(r2)
-    return r2.mean() if len(r2) else np.nan
+        if varies.any():
+            scores.append(np.mean(1 - np.nansum(error**2, axis=0)[varies] / total[varies]))
+    return scores
 
 
 def _split(recordings, random_state):
     """(train, held out) pairs: by recording where recordings share their neurons, else by time."""
-    rows = [np.unique(r) for _, r in recordings]
-    if len(recordings) >= N_FOLDS:
-        others = [np.concatenate(rows[:i] + rows[i + 1 :]) for i in range(len(rows))]
-        if np.mean([np.isin(r, o).mean() for r, o in zip(rows, others)]) > 0.5:
-            fold = random_state.permutation(len(recordings)) % N_FOLDS
-            return [
-                ([r for r, f in zip(recordings, fold) if f != k],
-                 [r for r, f in zip(recordings, fold) if f == k])
-                for k in range(N_FOLDS)
-            ]  # fmt: skip
+    if len(recordings) >= N_FOLDS and share_neurons([rows for _, rows in recordings]):
+        fold = random_state.permutation(len(recordings)) % N_FOLDS
+        return [
+            (
+                [r for r, f in zip(recordings, fold) if f != k],
+                [r for r, f in zip(recordings, fold) if f == k],
+            )
+            for k in range(N_FOLDS)
+        ]
     pairs = []
     for k in range(N_FOLDS):
         train, held_out = [], []
@@ -212,6 +214,13 @@ def _split(recordings, random_state):
             held_out += [(channels[a:b], r)] if b > a else []
         pairs += [(train, held_out)] if train and held_out else []
     return pairs
+
+
+def share_neurons(rows):
+    """Whether most neurons of a recording are known from other recordings as well."""
+    unique = [np.unique(r) for r in rows]
+    others = [np.concatenate(unique[:i] + unique[i + 1 :]) for i in range(len(unique))]
+    return np.mean([np.isin(r, o).mean() for r, o in zip(unique, others)]) > 0.5
 
 
 def _subsample(recordings, n_timesteps, random_state):

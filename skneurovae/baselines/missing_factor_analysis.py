@@ -172,7 +172,14 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         """Traces of all `identities_` from latents of (n_timesteps, n_components), or lists."""
         check_is_fitted(self)
         single = not isinstance(Z, (list, tuple))
-        traces = [np.asarray(z) @ self.loadings_.T + self.mean_ for z in ([Z] if single else Z)]
+        latents = [np.asarray(z) for z in ([Z] if single else Z)]
+        for number, z in enumerate(latents):
+            if z.ndim < 2 or z.shape[-1] != self.n_components:
+                raise ValueError(
+                    f"Z of recording {number} must have shape (n_timesteps, {self.n_components}), "
+                    f"got {z.shape}."
+                )
+        traces = [z @ self.loadings_.T + self.mean_ for z in latents]
         return traces[0] if single else traces
 
     def score(self, X, y=None):

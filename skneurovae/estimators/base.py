@@ -11,9 +11,10 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skneurovae.baselines.linear_selection import share_neurons
 from skneurovae.estimators.inference import InferenceMixin
 from skneurovae.recordings import NeuronVocabulary, check_recordings
-from skneurovae.recordings.batches import RecordingStore, make_batches
+from skneurovae.recordings.batches import make_batches
 from skneurovae.recordings.masking import HidingSchedule
 from skneurovae.training import TrainingSettings, resolve_device, seeded, train
 
@@ -140,11 +141,11 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
                 (recordings, rows), None,
             )  # fmt: skip
             if fresh:
-                network = self._start_network(*train_set, np.random.RandomState(seed))
+                network = self._start_network(recordings, rows, np.random.RandomState(seed))
             else:
-                network = self._grow_network(self.network_, *train_set)
+                network = self._grow_network(self.network_, recordings, rows)
             network = network.to(device)
-            store = RecordingStore(*train_set, device=device, dtype=torch.float32)
+            store = self._store(*train_set, device, torch.float32)
             hiding = self._hiding()
             plan = self._plan(store.lengths)
 
@@ -168,8 +169,19 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self.history_ = history.parts
 
     def _split(self, recordings, rows):
-        """Training part and validation tail of each recording, each (recordings, rows)."""
+        """Training and validation part, each (recordings, rows).
+
+        Whole recordings are held out where four or more share their neurons, because only another
+        animal tells what carries over to another animal; otherwise the tail of each recording.
+        """
         parts = ([], []), ([], [])
+        if len(recordings) >= 4 and share_neurons(rows):
+            n_held_out = max(1, round(self.validation_fraction * len(recordings)))
+            held_out = set(torch.randperm(len(recordings))[:n_held_out].tolist())
+            for number, pair in enumerate(zip(recordings, rows)):
+                for kept, value in zip(parts[number in held_out], pair):
+                    kept.append(value)
+            return parts
         for recording, row in zip(recordings, rows):
             cut = recording.n_timesteps - int(self.validation_fraction * recording.n_timesteps)
             for part, span in zip(parts, (slice(0, cut), slice(cut, None))):
@@ -183,7 +195,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         """Closure that returns the validation loss, with the same entries hidden each time."""
         if held_out is None:
             return None
-        store = RecordingStore(*held_out, device=device, dtype=torch.float32)
+        store = self._store(*held_out, device, torch.float32)
         with seeded(seed, device):
             blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
             fixed = [hiding.hide(store.batch(block)) for block in blocks]

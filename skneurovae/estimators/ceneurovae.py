@@ -18,6 +18,8 @@ def load_ceneurovae(estimator_class, checkpoint, identities, behavior_scale, par
         raise ValueError(
             f"identities has {len(names)} names; the checkpoint knows {n_identities - 1}."
         )
+    if len(set(names) - {""}) < len([name for name in names if name != ""]):
+        raise ValueError("identities holds a name twice; each row of the checkpoint needs its own.")
     if (given := parameters.pop("neuron_encoder", "pooled")) != "pooled":
         raise ValueError(f"neuron_encoder of a CeNeuroVAE checkpoint is 'pooled', got {given!r}.")
     layers = {key.split(".")[2] for key in state if key.startswith("encoder.layers.")}
@@ -32,6 +34,7 @@ def load_ceneurovae(estimator_class, checkpoint, identities, behavior_scale, par
     model._validate_params()
     model.n_behaviors_in_ = state["beh_proj.0.weight"].shape[1]
     model.n_stimuli_in_ = 0
+    model._check_parameters()
     # Row 0 of the checkpoint stands for every unlabelled neuron; here it belongs to none.
     model._vocabulary = NeuronVocabulary()
     unknown = "" if isinstance(names[0], str) else 0
@@ -42,9 +45,22 @@ def load_ceneurovae(estimator_class, checkpoint, identities, behavior_scale, par
     model.identities_ = model._vocabulary.labels
     network = model._new_network()
     kept = {k: v for k, v in network.state_dict().items() if k not in state}
-    network.load_state_dict({**kept, **{k: v for k, v in state.items() if k != "pos_encoder.pe"}})
+    try:
+        network.load_state_dict(
+            {**kept, **{k: v for k, v in state.items() if k != "pos_encoder.pe"}}
+        )
+    except RuntimeError as error:  # torch lists every layer in a line of its own
+        raise ValueError(
+            f"checkpoint differs from the published layers: {str(error).splitlines()[1].strip()}"
+        ) from error
     if behavior_scale is not None:
-        network.behavior_scale.copy_(torch.as_tensor(behavior_scale, dtype=torch.float32))
+        scale = torch.as_tensor(behavior_scale, dtype=torch.float32)
+        if scale.shape != (model.n_behaviors_in_,) or not (scale > 0).all():
+            raise ValueError(
+                f"behavior_scale must be {model.n_behaviors_in_} positive numbers, got "
+                f"{behavior_scale!r}."
+            )
+        network.behavior_scale.copy_(scale)
     model.network_, model._device = network.eval(), str(resolve_device(model.device))
     return model
 
@@ -52,8 +68,16 @@ def load_ceneurovae(estimator_class, checkpoint, identities, behavior_scale, par
 def _read_checkpoint(checkpoint):
     state = checkpoint
     if not isinstance(checkpoint, dict):
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # many kinds, in many lines, for files of other formats
+            raise ValueError(
+                f"checkpoint is not a file of PyTorch weights: {checkpoint}"
+            ) from error
     state = state.get("model_state", state) if isinstance(state, dict) else {}
-    if "id_embed.weight" not in state or "to_mu.bias" not in state:
+    layers = "id_embed", "to_mu", "beh_proj.0", "combined_proj.0", "dec_time.0"
+    if not all(f"{layer}.weight" in state for layer in layers):
         raise ValueError(f"checkpoint is not a CeNeuroVAE checkpoint: {str(checkpoint)[:80]}")
     return state

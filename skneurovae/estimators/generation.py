@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.estimators.inference import latents_of
 from skneurovae.recordings import Recording
-from skneurovae.recordings.batches import RecordingStore
 from skneurovae.training import seeded
 
 
@@ -42,6 +42,8 @@ class GenerationMixin:
         many = isinstance(Z, list) or np.ndim(Z) == 3
         latents = [np.asarray(z) for z in (Z if many else [Z])]
         behaviors = behavior if many and behavior is not None else [behavior] * len(latents)
+        if len(behaviors) != len(latents):
+            raise ValueError(f"behavior has {len(behaviors)} entries; Z has {len(latents)}.")
         decoded = []
         for number, (z, b) in enumerate(zip(latents, behaviors)):
             if z.ndim != 2 or z.shape[1] != self.n_components:
@@ -49,11 +51,15 @@ class GenerationMixin:
                     f"Z of recording {number} must have shape (n_timesteps, {self.n_components}), "
                     f"got {z.shape}."
                 )
+            if not np.isfinite(z).all():
+                raise ValueError(
+                    f"Z of recording {number} must be finite, but holds NaN or infinity."
+                )
             dtype = z.dtype if z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
             decoded.append(self._decode(z.astype(dtype), self._all_neurons(len(z), b, dtype)))
-        return np.stack(decoded) if np.ndim(Z) == 3 and not isinstance(Z, list) else (
-            decoded if many else decoded[0]
-        )  # fmt: skip
+        if isinstance(Z, list):
+            return decoded
+        return np.stack(decoded) if many else decoded[0]
 
     def predict_from_behavior(
         self, behavior, *, identities=None, return_std=False, n_samples=None, random_state=None
@@ -86,11 +92,13 @@ class GenerationMixin:
         check_is_fitted(self)
         if not self.n_behaviors_in_:
             raise ValueError("predict_from_behavior needs a model that was fitted with behavior.")
-        if n_samples is not None and return_std:
-            raise ValueError(
-                "return_std has no meaning together with n_samples: take it from them."
-            )
-        behavior = np.asarray(behavior, dtype=float)
+        if n_samples is not None:
+            _check_positive("n_samples", n_samples)
+            if return_std:
+                raise ValueError(
+                    "return_std has no meaning together with n_samples: take it from them."
+                )
+        behavior = np.atleast_1d(np.asarray(behavior, dtype=float))
         columns = self._columns(identities)
         recording = self._all_neurons(len(behavior), behavior, behavior.dtype)
         if n_samples is not None:
@@ -119,6 +127,8 @@ class GenerationMixin:
             In the units of the training data, with observation noise.
         """
         check_is_fitted(self)
+        _check_positive("n_timesteps", n_timesteps)
+        _check_positive("n_samples", n_samples)
         columns = self._columns(identities)
         if behavior is not None:
             return self.predict_from_behavior(
@@ -140,8 +150,9 @@ class GenerationMixin:
         draws = []
         seed = check_random_state(random_state).randint(2**31 - 1)
         with seeded(seed, torch.device("cpu")), torch.inference_mode():
+            posterior = network.posterior(batch)
             for _ in range(n_samples):
-                latents = mean + network.posterior(batch).draw_deviation()
+                latents = mean + posterior.draw_deviation()
                 traces = network.likelihood.sample(*network.decode(latents, batch))
                 draws.append(traces[0].numpy()[:, columns])
         return np.stack(draws).astype(recording.traces.dtype)
@@ -165,11 +176,13 @@ class GenerationMixin:
                     f"behavior must have shape ({n_timesteps}, {self.n_behaviors_in_}), "
                     f"got {behavior.shape}."
                 )
+            if np.isinf(behavior).any():
+                raise ValueError("behavior holds infinity; give finite values, NaN = not observed.")
         return Recording(traces, behavior=behavior)
 
     def _batch(self, recordings, dtype=torch.float32):
         rows = self._all_rows(len(recordings))
-        store = RecordingStore(recordings, rows, device=torch.device("cpu"), dtype=dtype)
+        store = self._store(recordings, rows, torch.device("cpu"), dtype)
         plan = [(i, 0, r.n_timesteps) for i, r in enumerate(recordings)]
         return store.batch(np.array(plan))
 
@@ -186,3 +199,8 @@ class GenerationMixin:
                 f"identities holds labels that the model does not know: {unknown[:5]}."
             )
         return np.array([place[label] for label in identities])
+
+
+def _check_positive(name, value):
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")

@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.baselines.missing_factor_analysis import own_moments
-from skneurovae.metrics import co_smoothing_score
+from skneurovae.metrics import co_smoothing_bits, co_smoothing_score
 from skneurovae.recordings import check_recordings
 from skneurovae.recordings.batches import RecordingStore
 from skneurovae.recordings.stitching import infer_windows
@@ -85,8 +85,9 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     def score(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Co-smoothing score on fixed folds of neurons, higher is better.
 
-        Every neuron is predicted once from neurons of the other folds; R2 averaged over neurons,
-        then recordings (bits per spike for counts). See `skneurovae.metrics.co_smoothing_score`.
+        Every neuron is predicted once from neurons of the other folds. Continuous traces: R2, see
+        `skneurovae.metrics.co_smoothing_score`. Counts: bits per spike, see
+        `skneurovae.metrics.co_smoothing_bits`.
 
         Parameters
         ----------
@@ -100,7 +101,8 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         float
         """
         recordings, _ = self._check(X, mask, behavior, stimulus, identities)
-        return co_smoothing_score(self, recordings)
+        counts = self.network_.likelihood.is_count
+        return (co_smoothing_bits if counts else co_smoothing_score)(self, recordings)
 
     def score_samples(self, X, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Evidence lower bound of each time step in nats, (n_timesteps,) each, in the form of `X`.
@@ -144,8 +146,8 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             kept = [i for i, r in enumerate(recordings) if r.traces.dtype == dtype]
             kind = torch.float64 if dtype == np.float64 and device.type != "mps" else torch.float32
             network = copy.deepcopy(self.network_).to(device=device, dtype=kind).eval()
-            store = RecordingStore(
-                [recordings[i] for i in kept], [rows[i] for i in kept], device=device, dtype=kind
+            store = self._store(
+                [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
             )
             stitched = infer_windows(
                 store, self._plan(store.lengths), self.batch_size, partial(function, network),
@@ -154,6 +156,11 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             for i, result in zip(kept, stitched):
                 results[i] = {name: value.astype(dtype) for name, value in result.items()}
         return results
+
+    def _store(self, recordings, rows, device, dtype):
+        return RecordingStore(
+            recordings, rows, device=device, dtype=dtype, n_behaviors=self.n_behaviors_in_
+        )
 
     def _plan(self, lengths):
         stride = self.stride or max(1, self.window_length // 2)

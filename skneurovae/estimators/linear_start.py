@@ -65,7 +65,7 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
     _write(network, loadings=model.loadings, center=model.offset, psi=model.noise, phi=model.phi)
     _write(network, evidence=model.evidence)
     _write(network, n_entries=np.array(sum(float((~np.isnan(r.traces)).sum()) for r in recordings)))
-    network.shrinkage = choice.shrinkage
+    _write(network, shrinkage=choice.shrinkage)
     if dynamics:
         tau = -1 / np.log(np.clip(model.phi, 1e-4, 0.9999))
         network.prior.log_time_constant.data.copy_(torch.as_tensor(np.log(tau)))
@@ -88,7 +88,9 @@ def grow_linear(network, recordings, rows, n_before):
     for (values, row), belief in zip(data, infer(old, model)):
         moments.add(values, row, belief)
     network.evidence[new] = network.evidence[0].item()
-    for name, value in zip(("loadings", "center", "psi"), read_out(moments, network.shrinkage)):
+    for name, value in zip(
+        ("loadings", "center", "psi"), read_out(moments, network.shrinkage.item())
+    ):
         getattr(network, name)[new] = torch.as_tensor(value[new], dtype=torch.float32)
     start_decoder(network, recordings, rows, data, new)
 
@@ -133,7 +135,7 @@ def _log_linear(recordings, rows, beliefs, network, chosen):
         offset[n] = np.log(max(counts.mean(), 0.1 / len(counts)) if len(counts) else 1.0)
         if counts.sum() > 0:
             # Half a deviance per entry against alpha / 2 per squared weight: the ridge per entry.
-            alpha = network.shrinkage / len(counts)
+            alpha = network.shrinkage.item() / len(counts)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 fit = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(latents, counts)

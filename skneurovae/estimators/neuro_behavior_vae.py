@@ -51,8 +51,8 @@ default="gaussian"
         "pooled" has only "neuron".
     behavior_lags : "auto" or sequence of int, default="auto"
         Time steps by which behavior is shifted to become a channel of the belief; positive:
-        behavior after the neural activity. "auto" is (-8, -4, -2, 0, 2, 4, 8), without the positive ones if
-        `causal`. Only "auto" for "pooled".
+        behavior after the neural activity. "auto" is (-8, -4, -2, 0, 2, 4, 8), none positive
+        if `causal`. Only "auto" for "pooled".
     shrinkage : float or "auto", default="auto"
         Precision of the Gaussian prior on loadings and read-outs, in time steps; "auto" chooses it
         by co-smoothing held-out training recordings. Only "auto" for "pooled".
@@ -84,15 +84,16 @@ default="gaussian"
         Time steps between windows; None is half of `window_length`.
     batch_size : int, default=16
         Windows at a time, in training and inference.
-    max_iter : int, default=100
+    max_iter : int, default=60
         Epochs.
-    learning_rate : float, default=1e-3
+    learning_rate : float, default=2e-3
     weight_decay : float, default=1e-2
     early_stopping : bool, default=True
-        Keep the weights, the linear start among them, that predict hidden neurons best in a tail of
-        each recording, and stop when they no longer improve.
-    validation_fraction : float, default=0.1
-        Length of that tail.
+        Keep the weights, the linear start among them, that predict hidden neurons best in held-out
+        data, and stop when they no longer improve. Held out from the training of the network are
+        whole recordings where four or more share their neurons, else the tail of each.
+    validation_fraction : float, default=0.15
+        Fraction of recordings, or length of that tail.
     n_iter_no_change : int, default=20
         Epochs without improvement before training stops.
     tol : float, default=1e-4
@@ -168,8 +169,8 @@ default="gaussian"
         noise="auto", behavior_lags="auto", shrinkage="auto", model_dim=None, n_layers=None,
         hidden_dim=None, n_heads=4, dropout=0.1, causal=False, beta=1.0, free_bits=0.01,
         hide_neurons=(0.1, 0.6), hide_spans=(0.0, 0.2), hide_behavior=0.3, hide_all_neurons=0.1,
-        window_length=128, stride=None, batch_size=16, max_iter=100, learning_rate=1e-3,
-        weight_decay=1e-2, early_stopping=True, validation_fraction=0.1, n_iter_no_change=20,
+        window_length=128, stride=None, batch_size=16, max_iter=60, learning_rate=2e-3,
+        weight_decay=1e-2, early_stopping=True, validation_fraction=0.15, n_iter_no_change=20,
         tol=1e-4, warm_start=False, random_state=None, device="auto", precision="float32",
         verbose=0,
     ):  # fmt: skip
@@ -258,10 +259,17 @@ default="gaussian"
             )
         for name in ("hide_neurons", "hide_spans"):
             bounds = getattr(self, name)
-            if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= 1:
+            numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+            if not numbers or not 0 <= bounds[0] <= bounds[1] <= 1:
                 raise ValueError(
                     f"{name} must be (low, high) with 0 <= low <= high <= 1, got {bounds}."
                 )
+        if not isinstance(self.behavior_lags, str):
+            lags = list(self.behavior_lags)
+            if not all(isinstance(n, Integral) for n in lags) or len(set(lags)) < len(lags):
+                raise ValueError(f"behavior_lags must be different integers, got {lags}.")
+            if not self.n_behaviors_in_:
+                raise ValueError(f"behavior_lags={lags} has no meaning without behavior.")
         for lag in self._lags:
             if abs(lag) >= self.window_length or (self.causal and lag > 0):
                 limit = "at most 0 if causal" if self.causal else "shorter than window_length"
@@ -279,7 +287,7 @@ default="gaussian"
         if isinstance(self.behavior_lags, str):
             limit = 1 if self.causal else self.window_length
             return tuple(n for n in BEHAVIOR_LAGS if -self.window_length < n < limit)
-        return tuple(int(lag) for lag in self.behavior_lags)
+        return tuple(self.behavior_lags)
 
     @property
     def _dynamics(self):
@@ -333,7 +341,6 @@ default="gaussian"
         network.load_state_dict(state)
         if self.neuron_encoder == "pooled":
             return start_pooled(network, recordings, rows, n_before)
-        network.shrinkage = old.shrinkage
         if len(self._vocabulary) > n_before:
             grow_linear(network, recordings, rows, n_before)
         return network
@@ -343,10 +350,11 @@ default="gaussian"
             return
         for number, recording in enumerate(recordings):
             seen = recording.traces[~np.isnan(recording.traces)]
-            if (seen < 0).any() or (seen != np.round(seen)).any():
+            wrong = seen[(seen < 0) | (seen != np.round(seen))]
+            if len(wrong):
                 raise ValueError(
-                    f"likelihood={self.likelihood!r} needs counts, but traces of recording {number} "
-                    f"hold {seen[(seen < 0) | (seen != np.round(seen))][0]:g}."
+                    f"likelihood={self.likelihood!r} needs counts, but traces of recording "
+                    f"{number} hold {wrong[0]:g}."
                 )
 
     def _hiding(self):

@@ -120,8 +120,9 @@ class PooledNetwork(VariationalNetwork):
             tokens.append(activate(to_token(behavior) + self.beh_missing(missing)))
         features = self.combined_proj(torch.cat(tokens, -1))
         features = features + _sinusoids(features)
-        blocked = ~visible_steps(batch.valid, self.causal)
-        blocked = blocked.repeat_interleave(self.n_heads, 0)
+        visible = visible_steps(batch.valid, self.causal)
+        # A mask that blocks nothing would only take time and memory.
+        blocked = None if visible.all() else ~visible.repeat_interleave(self.n_heads, 0)
         features = self.encoder(features, mask=blocked, is_causal=False)
         mean = self.to_mu(features).to(self.offset.dtype)
         log_variance = self.to_logvar(features).to(self.offset.dtype)
@@ -216,17 +217,27 @@ class PooledNetwork(VariationalNetwork):
 
 
 def _in_pieces(function, *inputs, units_per_step):
-    """Apply `function` to pieces of `inputs` along time, (B, T, ...), and join the results.
+    """Apply `function` to pieces of `inputs` along time, (B, T, ...), and join what it gives.
 
     Hidden layers of a piece are forgotten and computed again for the gradient: they are too wide
     to be kept for all time steps, and a piece that stays in the cache is faster both times.
     """
-    device = inputs[0].device
+    n_timesteps, device = inputs[0].shape[1], inputs[0].device
     limit = _CPU_UNITS if device.type == "cpu" else _DEVICE_UNITS
     n_steps = max(1, limit // max(1, units_per_step))
-    pieces = zip(*(tensor.split(n_steps, 1) for tensor in inputs))
-    options = {"use_reentrant": False, "preserve_rng_state": False}
-    return torch.cat([checkpoint(function, *piece, **options) for piece in pieces], 1)
+    result = None
+    for start in range(0, n_timesteps, n_steps):
+        steps = slice(start, start + n_steps)
+        piece = checkpoint(
+            function, *(tensor[:, steps] for tensor in inputs),
+            use_reentrant=False, preserve_rng_state=False,
+        )  # fmt: skip
+        # Written in place: a list of small results, each left behind between large layers that are
+        # freed, would keep the allocator from using their space again.
+        if result is None:
+            result = piece.new_empty(piece.shape[0], n_timesteps, *piece.shape[2:])
+        result[:, steps] = piece
+    return result
 
 
 def _sinusoids(features):

@@ -45,7 +45,7 @@ class PrecisionNetwork(VariationalNetwork):
     ):  # fmt: skip
         super().__init__(n_neurons, likelihood, beta, free_bits)
         K, Q = n_components, n_behaviors
-        self.lags, self.causal, self.noise, self.shrinkage = tuple(lags), causal, noise, shrinkage
+        self.lags, self.causal, self.noise = tuple(lags), causal, noise
         n_rows = n_neurons + Q * len(self.lags)
         # The linear model, in units of each channel's standard deviation.
         self.register_buffer("loadings", torch.zeros(n_rows, K))
@@ -59,6 +59,7 @@ class PrecisionNetwork(VariationalNetwork):
             self.register_buffer(f"{name}_scale", torch.ones(size))
         self.register_buffer("decoder_loadings", torch.zeros(n_neurons, K))
         self.register_buffer("n_entries", torch.ones(()))
+        self.register_buffer("shrinkage", torch.tensor(float(shrinkage)))
         self.prior = StationaryAR1(K, 1.0) if prior == "ar1" else StandardNormal(K)
 
         self.embed = nn.Linear(2 * K + 2 * Q, model_dim)
@@ -110,6 +111,8 @@ class PrecisionNetwork(VariationalNetwork):
         seen = missing == 0
         values = torch.cat([values, *(shifted(behavior, lag) for lag in self.lags)], -1)
         observed = torch.cat([observed, *(shifted(seen, lag) for lag in self.lags)], -1)
+        # Behavior of the last steps must not tell of padding, from which a smoother would hear it.
+        observed = observed & batch.valid[..., None]
         extra = torch.arange(self.n_neurons, len(self.loadings), device=rows.device)
         return torch.cat([rows, extra.expand(len(rows), -1)], 1), values, observed
 

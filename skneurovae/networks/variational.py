@@ -107,24 +107,27 @@ class VariationalNetwork(LatentNetwork):
     def loss(self, batch):
         """Minus the bound on shown and hidden entries from what is shown, per observed entry.
 
-        Hidden and shown entries weigh the same: with q(z) from the shown entries alone the sum is
-        a lower bound on the log probability of all of them.
+        With q(z) from the shown entries alone, E_q log p(hidden | z) is a lower bound on
+        log p(hidden | shown), and the ELBO of shown entries one on log p(shown): with weight 1
+        each they bound the log probability of all entries.
         """
         posterior = self.posterior(batch)
         log_prob = self.likelihood.log_prob(batch.traces, *self.decode(posterior.draw(), batch))
         scored = _scored(batch)
         n_scored, n_steps = scored.sum().clamp(min=1), batch.valid.sum()
+        shown = -masked_sum(log_prob, scored & batch.shown) / n_scored
+        hidden = -masked_sum(log_prob, scored & ~batch.shown) / n_scored
         kl = posterior.kl(self.prior, batch.valid).sum()
         # The joint KL of correlated components has no shares, so their floor is one for all.
         floor = self.free_bits * posterior.mean.shape[-1]
-        charged = apply_free_bits(kl / n_steps, floor) * n_steps
+        charged = apply_free_bits(kl / n_steps, floor) * n_steps / n_scored
         penalty = self.penalty()
-        loss = (self.beta * charged - masked_sum(log_prob, scored)) / n_scored + penalty
+        loss = hidden + shown + self.beta * charged + penalty
         with torch.no_grad():
             marginal = self.prior.kl(posterior.mean, posterior.variance.log(), batch.valid)
         parts = {
-            "shown": -masked_sum(log_prob, scored & batch.shown) / n_scored,
-            "hidden": -masked_sum(log_prob, scored & ~batch.shown) / n_scored,
+            "shown": shown,
+            "hidden": hidden,
             "kl": kl / n_scored,
             "penalty": torch.as_tensor(penalty),
             "kl_per_component": marginal.sum(0) / n_steps,

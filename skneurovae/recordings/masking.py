@@ -88,8 +88,8 @@ class HidingSchedule:
         spared = _one_of(batch.shown.any(1), chance)[:, None]
         drop = chance < _between(self.neurons, uniform(n_windows, 1))
         rate = _between(self.spans, uniform(n_windows, 1, 1))
-        shown = batch.shown & (~drop[:, None] | spared)
-        shown = shown & ~self._spans(rate, n_timesteps, uniform, n_neurons)
+        spans = self._spans(rate, n_timesteps, uniform, n_neurons)
+        shown = batch.shown & ~drop[:, None] & ~spans
         nothing = ~shown.any((1, 2), keepdim=True)
         shown = shown | (nothing & spared & batch.shown)
 

@@ -1,0 +1,109 @@
+"""What is hidden from an estimator, to be scored."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+
+def neuron_folds(recording, n_folds=3, random_state=0):
+    """Assign each neuron to the fold in which it is hidden.
+
+    Neurons that share an identity (left and right of a class) get one fold, or the twin would give
+    the hidden one away. The folds of a recording do not depend on other recordings.
+
+    Parameters
+    ----------
+    recording : Recording
+    n_folds : int, default=3
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    ndarray of int of shape (n_neurons,)
+
+    Raises
+    ------
+    ValueError
+        If `n_folds` is below 2 or the recording has a single identity: nothing would stay visible.
+    """
+    if n_folds < 2:
+        raise ValueError(f"n_folds must be 2 or more; got {n_folds}.")
+    labels = labels_of(recording)
+    keys = [(1, label) if label else (0, column) for column, label in enumerate(labels)]
+    distinct = sorted(set(keys))
+    if len(distinct) < 2:
+        raise ValueError("co-smoothing needs two or more different neurons; a recording has one.")
+    order = check_random_state(random_state).permutation(len(distinct))
+    fold = dict(zip(distinct, order % n_folds))
+    return np.array([fold[key] for key in keys])
+
+
+def hide_neurons(recording, hidden):
+    """Copy of a recording in which whole neurons are NaN.
+
+    Parameters
+    ----------
+    recording : Recording
+    hidden : ndarray of bool of shape (n_neurons,)
+        For one fold: ``neuron_folds(recording) == fold``.
+
+    Returns
+    -------
+    Recording
+    """
+    return recording.replace(traces=np.where(hidden, np.nan, recording.traces))
+
+
+def hide_spans(recording, fraction=0.1, span_length=20, random_state=0):
+    """Copy of a recording in which contiguous spans of every neuron are NaN.
+
+    The time axis of each neuron is cut at its own phase into spans, of which a fraction is hidden.
+    Single frames would be given away by their neighbors, so `span_length` should be no shorter than
+    the autocorrelation of the traces.
+
+    Parameters
+    ----------
+    recording : Recording
+    fraction : float, default=0.1
+        Share of spans hidden, at least one per neuron.
+    span_length : int, default=20
+        In time steps.
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    recording : Recording
+    hidden : ndarray of bool of shape (n_timesteps, n_neurons)
+
+    Raises
+    ------
+    ValueError
+        If `fraction` is outside (0, 1) or the recording is shorter than two spans.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1; got {fraction}.")
+    n_timesteps, n_neurons = recording.traces.shape
+    if n_timesteps < 2 * span_length:
+        raise ValueError(
+            f"span_length={span_length} needs recordings of {2 * span_length} time steps or more; "
+            f"one has {n_timesteps}."
+        )
+    rng = check_random_state(random_state)
+    phase = rng.randint(span_length, size=n_neurons)
+    span = (np.arange(n_timesteps)[:, None] + phase) // span_length
+    n_spans = span.max() + 1
+    n_hidden = max(1, round(fraction * n_spans))
+    # The first and last span may be cut short by the phase; only whole ones are drawn.
+    whole = np.arange(n_spans)[:, None]
+    whole = (whole * span_length >= phase) & ((whole + 1) * span_length - phase <= n_timesteps)
+    rank = np.where(whole, rng.random_sample((n_spans, n_neurons)), 2).argsort(0).argsort(0)
+    hidden = (rank < np.minimum(n_hidden, whole.sum(0)))[span, np.arange(n_neurons)]
+    return recording.replace(traces=np.where(hidden, np.nan, recording.traces)), hidden
+
+
+def labels_of(recording):
+    """Python labels of the neurons; falsy (0, "" or None) = unknown."""
+    if recording.identities is None:
+        return [None] * recording.n_neurons
+    return recording.identities.tolist()

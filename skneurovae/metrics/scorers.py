@@ -1,0 +1,259 @@
+"""Scorers `name(estimator, X, y=None) -> float` of fitted estimators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skneurovae.metrics.hiding import hide_neurons, hide_spans, labels_of, neuron_folds
+from skneurovae.metrics.values import bits_per_spike, r2_per_neuron
+from skneurovae.recordings import check_recordings
+
+
+def co_smoothing_r2(estimator, X, *, n_folds=3, random_state=0):
+    """R2 of every neuron, predicted from the other neurons and behavior.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+    X : recordings
+    n_folds : int, default=3
+        Each neuron is hidden once, together with about ``1 / n_folds`` of its recording.
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    list of ndarray of shape (n_neurons,)
+        One per recording. NaN for neurons that are constant, or that the estimator cannot know
+        because they are not in its `identities_`.
+    """
+    return [
+        np.where(known, r2_per_neuron(recording.traces, prediction, known), np.nan)
+        for recording, prediction, known in _co_smoothed(estimator, X, n_folds, random_state)
+    ]
+
+
+def co_smoothing_score(estimator, X, y=None, *, n_folds=3, random_state=0):
+    """Mean R2 of hidden neurons: over the neurons of a recording, then over recordings.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+    X : recordings
+    y : None
+        Ignored.
+    n_folds : int, default=3
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a recording has fewer than two different neurons, or no neuron can be scored.
+
+    See Also
+    --------
+    co_smoothing_r2 : The same for each neuron.
+
+    References
+    ----------
+    Co-smoothing as in Pei et al. 2021 ("Neural Latents Benchmark '21"), with R2 for continuous
+    traces in place of bits per spike, and every neuron hidden once.
+    """
+    return _average(co_smoothing_r2(estimator, X, n_folds=n_folds, random_state=random_state))
+
+
+def co_smoothing_bits(estimator, X, y=None, *, n_folds=3, random_state=0):
+    """Bits per spike of hidden neurons, over all neurons and recordings together.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+        Its predictions are counts per bin.
+    X : recordings
+        Of spike counts per bin.
+    y : None
+        Ignored.
+    n_folds : int, default=3
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    float
+        0 = no better than each neuron's mean count in the recording that is scored.
+
+    Raises
+    ------
+    ValueError
+        If a recording has fewer than two different neurons, counts or predictions are negative, or
+        there is no spike.
+
+    See Also
+    --------
+    bits_per_spike : Of given rates.
+
+    References
+    ----------
+    Co-smoothing as in Pei et al. 2021 ("Neural Latents Benchmark '21"), every neuron hidden once.
+    """
+    counts, rates = [], []
+    for recording, prediction, known in _co_smoothed(estimator, X, n_folds, random_state):
+        counts.append(recording.traces[:, known])
+        rates.append(prediction[:, known])
+    return bits_per_spike(_side_by_side(counts), _side_by_side(rates))
+
+
+def reconstruction_score(estimator, X, y=None):
+    """Mean R2 of the observed entries with everything visible; not held out.
+
+    A model that copies its input reaches 1, so this is a check of capacity and not of quality.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+    X : recordings
+    y : None
+        Ignored.
+
+    Returns
+    -------
+    float
+    """
+    recordings, _ = check_recordings(X)
+    return _average(_score(estimator, recordings, _predict(estimator, X, recordings)))
+
+
+def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, random_state=0):
+    """R2 on hidden contiguous spans of single neurons (see `hide_spans`).
+
+    ``1 - sum (x - prediction)^2 / s^2 / sum (x - m)^2 / s^2`` over all hidden entries of a
+    recording, with m and s the mean and standard deviation of what the neuron shows; then the mean
+    over recordings. Few spans of a slow trace vary little, so an R2 for each neuron would be ruled
+    by the neurons that hardly moved.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+    X : recordings
+    y : None
+        Ignored.
+    fraction : float, default=0.1
+    span_length : int, default=20
+        In time steps.
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a recording is shorter than two spans, or no neuron can be scored.
+
+    References
+    ----------
+    Speckled hold-out: Wold, Technometrics 1978; in spans because traces are autocorrelated.
+    """
+    recordings, _ = check_recordings(X)
+    pairs = [hide_spans(r, fraction, span_length, random_state) for r in recordings]
+    predictions = _predict(estimator, X, [recording for recording, _ in pairs])
+    scores = []
+    for recording, (shown, hidden), prediction in zip(recordings, pairs, predictions):
+        known = _known(estimator, recording)
+        mean, std = (f(shown.traces[:, known], axis=0) for f in (np.nanmean, np.nanstd))
+        unit = np.where(std > 0, std, 1.0)
+        truth = np.where(hidden, recording.traces, np.nan)[:, known]
+        total = np.nansum(((truth - mean) / unit) ** 2)
+        scores.append(1 - np.nansum(((truth - prediction[:, known]) / unit) ** 2) / total)
+    return float(np.mean(scores))
+
+
+def behavior_prediction_score(estimator, X, y=None):
+    """Mean R2 of the traces predicted from behavior alone: all neurons are hidden.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+    X : list of Recording with behavior
+    y : None
+        Ignored.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a recording has no behavior, or no neuron can be scored.
+    """
+    recordings, _ = check_recordings(X)
+    for index, recording in enumerate(recordings):
+        if recording.behavior is None:
+            raise ValueError(f"recording {index} has no behavior to predict from.")
+    hidden = [hide_neurons(r, np.ones(r.n_neurons, dtype=bool)) for r in recordings]
+    return _average(_score(estimator, recordings, _predict(estimator, X, hidden)))
+
+
+def _co_smoothed(estimator, X, n_folds, random_state):
+    """Yield `(recording, prediction, known)`, each neuron predicted in the fold that hides it."""
+    recordings, _ = check_recordings(X)
+    folds = [neuron_folds(r, n_folds, random_state) for r in recordings]
+    predictions = [np.empty(r.traces.shape) for r in recordings]
+    for fold in range(n_folds):
+        hidden = [f == fold for f in folds]
+        shown = [hide_neurons(*pair) for pair in zip(recordings, hidden)]
+        for i, prediction in enumerate(_predict(estimator, X, shown)):
+            predictions[i][:, hidden[i]] = prediction[:, hidden[i]]
+    for recording, prediction in zip(recordings, predictions):
+        yield recording, prediction, _known(estimator, recording)
+
+
+def _side_by_side(arrays):
+    """Columns of all arrays in one, the shorter ones continued by NaN."""
+    longest = max(len(array) for array in arrays)
+    padding = [((0, longest - len(array)), (0, 0)) for array in arrays]
+    padded = [np.pad(a, p, constant_values=np.nan) for a, p in zip(arrays, padding)]
+    return np.concatenate(padded, axis=1)
+
+
+def _score(estimator, recordings, predictions, masks=None):
+    scores = []
+    for i, (recording, prediction) in enumerate(zip(recordings, predictions, strict=True)):
+        known = _known(estimator, recording)
+        mask = None if masks is None else masks[i][:, known]
+        scores.append(r2_per_neuron(recording.traces[:, known], prediction[:, known], mask))
+    return scores
+
+
+def _average(scores):
+    means = [np.nanmean(score) for score in scores if not np.isnan(score).all()]
+    if not means:
+        raise ValueError(
+            "no neuron can be scored: all are constant, or unknown to the fitted estimator."
+        )
+    return float(np.mean(means))
+
+
+def _predict(estimator, X, recordings):
+    """Predictions for recordings, asked for in the form in which X came."""
+    if not isinstance(X, np.ndarray):
+        return [np.asarray(p) for p in estimator.predict(recordings)]
+    traces = np.stack([recording.traces for recording in recordings])
+    return [estimator.predict(traces[0])] if X.ndim == 2 else list(estimator.predict(traces))
+
+
+def _known(estimator, recording):
+    """Which neurons the fitted estimator can predict, as far as its `identities_` tell."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    estimator = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    identities = getattr(estimator, "identities_", None)
+    labels = labels_of(recording)
+    if identities is None or not any(labels):
+        return np.ones(recording.n_neurons, dtype=bool)
+    identities = set(np.asarray(identities).tolist())
+    keys = [label or f"{recording.session}:{column}" for column, label in enumerate(labels)]
+    return np.array([key in identities for key in keys])
