@@ -42,10 +42,14 @@ def ours(train, seed, rank):
 
 
 def pooled(train, seed, rank, seconds):
-    """CeNeuroVAE's architecture in our loop, as wide and deep as ours, for as many seconds."""
+    """CeNeuroVAE's architecture in our loop, as wide and deep as ours, for as many seconds.
+
+    Learning rate, weight decay and batch size are the published ones.
+    """
     model = NeuroBehaviorVAE(
         rank, neuron_encoder="pooled", model_dim=64, n_layers=2, hidden_dim=64, max_iter=1,
-        n_iter_no_change=1000, random_state=seed,
+        n_iter_no_change=1000, learning_rate=1e-3, weight_decay=1e-4, batch_size=8,
+        random_state=seed,
     )  # fmt: skip
     start = time.perf_counter()
     model.fit(train)

@@ -112,6 +112,7 @@ def test_a_stored_model_learns_what_the_original_learns(worms):
     loaded = pickle.loads(pickle.dumps(model))
     for m in (model, loaded):
         m.partial_fit(worms[3:])
+        assert m.network_.shrinkage == m.linear_choice_.shrinkage > 0
     np.testing.assert_array_equal(loaded.predict(worms)[4], model.predict(worms)[4])
 
 

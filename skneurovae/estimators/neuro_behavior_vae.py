@@ -247,6 +247,10 @@ default="gaussian"
                 raise ValueError(
                     f"{name}={value!r} needs neuron_encoder='precision'; 'pooled' takes 'auto'."
                 )
+        if self.n_stimuli_in_:
+            raise ValueError("stimulus is not used by NeuroBehaviorVAE; give it as behavior.")
+        if self.likelihood == "negative_binomial" and self.noise == "fixed":
+            raise ValueError("noise='fixed' has no meaning for counts, use 'auto'.")
         if self.likelihood == "poisson" and self.noise != "auto":
             raise ValueError(
                 f"noise={self.noise!r} has no meaning for likelihood='poisson', use 'auto'."

@@ -165,6 +165,14 @@ class PooledNetwork(VariationalNetwork):
         log_scale = -soft_cap(-self.log_scale[rows][:, None], 5.0)  # a silent neuron's stays finite
         return location, log_scale + unit.log()
 
+    def predictive(self, batch):
+        """Decode the posterior mean, as published; the variance is that of the likelihood alone.
+
+        Cubature would run the decoder, which is nearly all of the cost, twice per component.
+        """
+        parameters = self.decode(self.posterior(batch).mean, batch)
+        return self.likelihood.mean(*parameters), self.likelihood.variance(*parameters)
+
     def _dynamics(self, latents, batch):
         """What the decoder knows of each time step, (B, T, decoder_hidden)."""
         behavior, missing = self._behavior(batch)

@@ -87,16 +87,18 @@ class PrecisionNetwork(VariationalNetwork):
     @torch.no_grad()
     def belief(self, batch):
         """Exact posterior under the linear model alone."""
-        rows, values, observed = self._channels(batch)
-        natural = natural_parameters(
-            values - self.center[rows][:, None],
-            observed,
-            self.loadings[rows],
-            (self.psi / self.evidence)[rows],
-        )
-        if bool(self.phi.any()):
-            return dynamic_belief(*natural, self.phi, causal=self.causal)
-        return static_belief(*natural)
+        # Half precision would not survive the factorizations.
+        with torch.autocast(batch.traces.device.type, enabled=False):
+            rows, values, observed = self._channels(batch)
+            natural = natural_parameters(
+                values - self.center[rows][:, None],
+                observed,
+                self.loadings[rows],
+                (self.psi / self.evidence)[rows],
+            )
+            if bool(self.phi.any()):
+                return dynamic_belief(*natural, self.phi, causal=self.causal)
+            return static_belief(*natural)
 
     def _channels(self, batch):
         """Neurons and lagged behavior as rows, standardized values and what is seen of them."""
