@@ -57,9 +57,11 @@ def pooled(train, seed, rank, seconds):
     return model.set_params(max_iter=n_epochs).fit(train)
 
 
-def run(regime, seed):
+def run(regime, seed, n_timesteps):
     """Scores of each unseen animal under each model, and seconds to fit."""
-    recordings, _ = make_worms(N_TRAIN + N_TEST, regime=regime, n_timesteps=500, random_state=seed)
+    recordings, _ = make_worms(
+        N_TRAIN + N_TEST, regime=regime, n_timesteps=n_timesteps, random_state=seed
+    )
     train, test = recordings[:N_TRAIN], recordings[N_TRAIN:]
     scores, seconds = {}, {}
 
@@ -103,6 +105,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--regimes", nargs="+", default=REGIMES, choices=REGIMES)
+    parser.add_argument("--timesteps", type=int, default=500, help="length of each recording")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/quality.jsonl"))
     arguments = parser.parse_args()
@@ -116,7 +119,7 @@ def main():
             for regime in arguments.regimes:
                 if any(r["regime"] == regime and r["seed"] == seed for r in done):
                     continue
-                done.append(run(regime, seed))
+                done.append(run(regime, seed, arguments.timesteps))
                 file.write(json.dumps(done[-1]) + "\n")
                 file.flush()
     print(table(done))

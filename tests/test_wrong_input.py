@@ -63,6 +63,9 @@ PARAMETERS = {
     "encoder": ({"neuron_encoder": "mean"}, "neuron_encoder"),
     "likelihood": ({"likelihood": "poison"}, "likelihood"),
     "noise of spikes": ({"likelihood": "poisson", "noise": "neuron"}, "noise='neuron' .*poisson"),
+    "fixed noise of counts": (
+        {"likelihood": "negative_binomial", "noise": "fixed"}, "noise='fixed' has no meaning",
+    ),
     "noise of pooled": (
         {"neuron_encoder": "pooled", "noise": "fixed"}, "noise='fixed' needs neuron_encoder",
     ),
@@ -106,6 +109,9 @@ def test_wrong_parameters(parameters, message, given):
 FITS = {
     "lags without behavior": (
         lambda g: small(behavior_lags=(0,)).fit(g.array), "behavior_lags=.*without behavior",
+    ),
+    "a stimulus": (
+        lambda g: small().fit(g.array, stimulus=np.zeros(160)), "stimulus is not used",
     ),
     "negative counts": (
         lambda g: small(likelihood="negative_binomial").fit([g.counts, -g.counts]),
