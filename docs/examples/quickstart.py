@@ -25,14 +25,14 @@ torch.set_num_threads(2)
 
 # Six animals; each shows its own subset of the species' neurons, and neurons have names. Latents
 # move on circles, as positions of place cells do: linear models see a part of that manifold.
-recordings, truth = make_worms(6, regime="curved", n_timesteps=600, random_state=0)
+recordings, truth = make_worms(6, regime="curved", n_timesteps=400, random_state=0)
 
 models = {
     "PCA": Pooled(PCA(8)),
     "factor analysis": Pooled(FactorAnalysis(8)),
     "behavior only, lagged ridge": LaggedRidge(),
     "missing-data factor analysis": MissingFactorAnalysis(8, smoothing="auto", random_state=0),
-    "NeuroBehaviorVAE": NeuroBehaviorVAE(8, max_iter=60, random_state=0),
+    "NeuroBehaviorVAE": NeuroBehaviorVAE(8, max_iter=40, random_state=0),
 }
 scoring = {"co-smoothing": co_smoothing_score, "from behavior": behavior_prediction_score}
 
@@ -42,7 +42,9 @@ def compare():
     results = {}
     for name, model in models.items():
         start = time.perf_counter()
-        results[name] = cross_validate(model, recordings, cv=KFold(3), scoring=scoring)
+        results[name] = cross_validate(
+            model, recordings, cv=KFold(3), scoring=scoring, return_estimator=True
+        )
         results[name]["seconds"] = time.perf_counter() - start
     return results
 
@@ -68,7 +70,7 @@ def save_figure(results, path):
         print("No figure: pip install 'skneurovae[plot]' for matplotlib.")
         return
     animal, signal = recordings[-1], truth.signals[-1]
-    model = models["NeuroBehaviorVAE"].fit(recordings[:-1])
+    model = results["NeuroBehaviorVAE"]["estimator"][-1]  # the last fold held this animal out
     known = np.flatnonzero(np.isin(animal.identities, model.identities_))
     hidden = known[:3]
     traces = animal.traces.copy()
@@ -85,8 +87,7 @@ def save_figure(results, path):
         axes[0].plot(time_steps, mean, color="C0", lw=1.5)
         axes[0].text(203, shift, animal.identities[n], va="center")
     axes[0].set(xlabel="time (steps)", ylabel="activity (signal SD)", yticks=[], xlim=(0, 225))
-    axes[0].set_title(
-        "hidden neurons of an unseen animal: trace, signal (dotted), prediction, 90 %"
+    axes[0].set_title("hidden neurons, unseen animal:\ntrace, signal (dotted), prediction, 90 %"), prediction, 90 %"
     )
     for i, scores in enumerate(results.values()):
         values = scores["test_co-smoothing"]
