@@ -87,8 +87,7 @@ def save_figure(results, path):
         axes[0].plot(time_steps, mean, color="C0", lw=1.5)
         axes[0].text(203, shift, animal.identities[n], va="center")
     axes[0].set(xlabel="time (steps)", ylabel="activity (signal SD)", yticks=[], xlim=(0, 225))
-    axes[0].set_title("hidden neurons, unseen animal:\ntrace, signal (dotted), prediction, 90 %"), prediction, 90 %"
-    )
+    axes[0].set_title("hidden neurons, unseen animal:\ntrace, signal (dotted), prediction, 90 %")
     for i, scores in enumerate(results.values()):
         values = scores["test_co-smoothing"]
         axes[1].plot(values, np.full(len(values), -i), "o", color="0.6", mfc="none")
