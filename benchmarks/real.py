@@ -47,7 +47,6 @@ DATA = {
     "chewie_myow": {"length": 320, "gap": 8, "behaviors": ["vel_x", "vel_y", "pos_x", "pos_y"]},
     "kording_s1": {"length": 700, "gap": 40, "first": 3700},
     "kording_m1_stevenson": {"length": 700, "gap": 40, "first": 3700},
-    "hd_a2929": {"length": 700, "gap": 80, "first": 3900},
     "buddy_hippocampus": {"length": 1200, "gap": 80},
 }  # fmt: skip
 N_FOLDS = 5
@@ -83,18 +82,19 @@ def only_labelled(recording):
     )
 
 
-def models(seed):
+def models(seed, n_neurons):
+    rank = min(RANK, n_neurons // 2)
     small = {"model_dim": 64, "n_layers": 2, "hidden_dim": 64}
     return {
-        "PCA": Pooled(PCA(RANK)),
+        "PCA": Pooled(PCA(rank)),
         "missing-data factor analysis": MissingFactorAnalysis(
-            RANK, smoothing="auto", random_state=seed
+            rank, smoothing="auto", random_state=seed
         ),
         "behavior-only lagged ridge": LaggedRidge(),
         "pooled encoder": NeuroBehaviorVAE(
-            RANK, neuron_encoder="pooled", max_iter=10, random_state=seed, **small
+            rank, neuron_encoder="pooled", max_iter=10, random_state=seed, **small
         ),
-        "NeuroBehaviorVAE": NeuroBehaviorVAE(RANK, random_state=seed),
+        "NeuroBehaviorVAE": NeuroBehaviorVAE(rank, random_state=seed),
     }
 
 
@@ -104,7 +104,7 @@ def run(name, seed, folder):
     n_folds = min(len(recordings), 7 if "length" not in DATA[name] else N_FOLDS)
     scores = {}
     for train, test in GroupKFold(n_folds).split(recordings, groups=groups):
-        for model_name, model in models(seed).items():
+        for model_name, model in models(seed, recordings[0].n_neurons).items():
             start = time.perf_counter()
             model.fit([recordings[i] for i in train])
             held_out = [recordings[i] for i in test]

@@ -24,8 +24,9 @@ def evaluate(model, recordings, change=None):
     """Mean R2 and coverage of 90 % intervals over neurons hidden fold by fold."""
     r2, inside = [], []
     for recording in recordings:
-        for fold in neuron_folds(recording):
-            hidden = fold & np.isin(recording.identities, model.identities_)
+        folds = neuron_folds(recording)
+        for fold in range(folds.max() + 1):
+            hidden = (folds == fold) & np.isin(recording.identities, model.identities_)
             shown = hide_neurons(recording, hidden)
             if change is not None:
                 shown = change(shown)
