@@ -81,8 +81,10 @@ def fit_linear_gaussian(
         else:
             choice = _choose_dynamics(folds, models, choice, share, n_lags)
     data = _subsample(recordings, MAX_FIT_TIMESTEPS, random_state)
-    model = fit_em(data, start, shrinkage=choice.shrinkage, n_iter=40)
-    return _with_dynamics(model, choice, n_neurons, data), choice
+    share = sum(len(c) for c, _ in data) / sum(len(c) for c, _ in recordings)
+    local = replace(choice, shrinkage=choice.shrinkage * share)  # a ridge is in time steps
+    model = fit_em(data, start, shrinkage=local.shrinkage, n_iter=40)
+    return _with_dynamics(model, local, n_neurons, data), choice
 
 
 class _Folds:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from numbers import Integral, Real
 
 import numpy as np
@@ -90,6 +92,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             estimator=self, reset=fresh,
         )  # fmt: skip
         self._check_parameters()
+        self._check_traces(recordings)
         self._train(recordings, fresh, self.max_iter, context)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
@@ -117,6 +120,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             estimator=self, reset=fresh,
         )  # fmt: skip
         self._check_parameters()
+        self._check_traces(recordings)
         self._train(recordings, fresh, 1, None)
         return self
 
@@ -129,13 +133,22 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             )
 
     def _train(self, recordings, fresh, n_epochs, context):
+        """Train, and leave the estimator as it was if that fails."""
+        known = getattr(self, "_vocabulary", None)
+        self._vocabulary = NeuronVocabulary() if fresh else copy.deepcopy(known)
+        try:
+            self._train_network(recordings, fresh, n_epochs, context)
+        except BaseException:
+            self._vocabulary = known
+            raise
+        self.identities_ = self._vocabulary.labels
+        self._arguments = self._network_arguments()
+
+    def _train_network(self, recordings, fresh, n_epochs, context):
         device = resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         with seeded(seed, device):
-            if fresh:
-                self._vocabulary = NeuronVocabulary()
             rows = self._vocabulary.extend(recordings)
-            self.identities_ = self._vocabulary.labels
             validate_on = self.early_stopping and context is not None
             train_set, held_out = self._split(recordings, rows) if validate_on else (
                 (recordings, rows), None,
@@ -206,9 +219,10 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
                 for batch in fixed:
                     batch_total, batch_weight = network.evaluate(batch)
                     total, weight = total + float(batch_total), weight + float(batch_weight)
-            return total / max(weight, 1.0)
+            return total / weight if weight else math.nan
 
-        return validate
+        # With nothing hidden there is nothing to choose weights by: all epochs are run.
+        return None if math.isnan(validate()) else validate
 
     def _training_settings(self, n_epochs):
         return TrainingSettings(
@@ -262,7 +276,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         weights = state.pop("_weights", None)
         super().__setstate__(state)
         if weights is not None:
-            network = self._new_network()
+            network = self._new_network(self._arguments)
             network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
             self.network_ = network.eval()
             if torch.device(self._device).type == "cuda" and not torch.cuda.is_available():

@@ -43,7 +43,8 @@ def load_ceneurovae(estimator_class, checkpoint, identities, behavior_scale, par
         [Recording(np.zeros((1, n_identities)), identities=labels, session="unlabelled")]
     )
     model.identities_ = model._vocabulary.labels
-    network = model._new_network()
+    model._arguments = model._network_arguments()
+    network = model._new_network(model._arguments)
     kept = {k: v for k, v in network.state_dict().items() if k not in state}
     try:
         network.load_state_dict(

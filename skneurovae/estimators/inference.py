@@ -118,10 +118,15 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
         check_is_fitted(self)
-        return check_recordings(
+        recordings, form = check_recordings(
             X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
             estimator=self, reset=False,
         )  # fmt: skip
+        self._check_traces(recordings)
+        return recordings, form
+
+    def _check_traces(self, recordings):
+        """Refuse traces that the likelihood has no meaning for."""
 
     def _predict(self, recordings, rows):
         """Predicted traces and their standard deviations, finite at every entry."""

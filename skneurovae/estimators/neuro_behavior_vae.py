@@ -16,6 +16,7 @@ from skneurovae.networks.precision import PrecisionNetwork
 from skneurovae.recordings.masking import HidingSchedule
 
 BEHAVIOR_LAGS = (-8, -4, -2, 0, 2, 4, 8)  # time steps
+FREE_ARGUMENTS = ("n_neurons", "beta", "free_bits", "dropout", "shrinkage")  # between two fits
 # Sizes that each encoder takes where the user gives none; "pooled" as published.
 SIZES = {
     "precision": {"model_dim": 64, "n_layers": 2, "hidden_dim": 64},
@@ -297,30 +298,35 @@ default="gaussian"
     def _dynamics(self):
         return self.prior == "ar1" or (self.prior == "auto" and self.window_length > 1)
 
-    def _new_network(self):
-        """Untrained network of the right size for the fitted vocabulary."""
+    def _network_arguments(self):
+        """What the network is built from, for the fitted vocabulary."""
         sizes = self._sizes
         shared = {
             "n_neurons": len(self._vocabulary), "n_behaviors": self.n_behaviors_in_,
             "n_components": self.n_components, "likelihood": self.likelihood, "beta": self.beta,
             "free_bits": self.free_bits, "dropout": self.dropout, "causal": self.causal,
             "n_layers": sizes["n_layers"], "n_heads": self.n_heads,
-            "model_dim": sizes["model_dim"],
+            "model_dim": sizes["model_dim"], "neuron_encoder": self.neuron_encoder,
         }  # fmt: skip
         if self.neuron_encoder == "pooled":
-            return PooledNetwork(**shared, decoder_hidden=sizes["hidden_dim"])
-        return PrecisionNetwork(
+            return {**shared, "decoder_hidden": sizes["hidden_dim"]}
+        return {
             **shared,
-            hidden_dim=sizes["hidden_dim"],
-            lags=self._lags if self.n_behaviors_in_ else (),
-            prior="ar1" if self._dynamics else "normal",
-            noise="neuron" if self.noise == "auto" else self.noise,
-            shrinkage=0.0 if self.shrinkage == "auto" else self.shrinkage,
-        )
+            "hidden_dim": sizes["hidden_dim"],
+            "lags": self._lags if self.n_behaviors_in_ else (),
+            "prior": "ar1" if self._dynamics else "normal",
+            "noise": "neuron" if self.noise == "auto" else self.noise,
+            "shrinkage": 0.0 if self.shrinkage == "auto" else self.shrinkage,
+        }
+
+    def _new_network(self, arguments):
+        """Untrained network."""
+        arguments = dict(arguments)
+        pooled = arguments.pop("neuron_encoder") == "pooled"
+        return (PooledNetwork if pooled else PrecisionNetwork)(**arguments)
 
     def _start_network(self, recordings, rows, random_state):
-        self._check_counts(recordings)
-        network = self._new_network()
+        network = self._new_network(self._network_arguments())
         if self.neuron_encoder == "pooled":
             return start_pooled(network, recordings, rows)
         self.linear_choice_ = start_linear(
@@ -330,8 +336,14 @@ default="gaussian"
         return network
 
     def _grow_network(self, old, recordings, rows):
-        self._check_counts(recordings)
-        network = self._new_network()
+        arguments = self._network_arguments()
+        for name, value in self._arguments.items():
+            if name not in FREE_ARGUMENTS and arguments[name] != value:
+                raise ValueError(
+                    f"{name} is {arguments[name]!r}, but the last fit had {value!r}; training can "
+                    "only go on with the same network."
+                )
+        network = self._new_network(arguments)
         state = network.state_dict()
         n_before = old.n_neurons
         for name, value in old.state_dict().items():
@@ -349,7 +361,7 @@ default="gaussian"
             grow_linear(network, recordings, rows, n_before)
         return network
 
-    def _check_counts(self, recordings):
+    def _check_traces(self, recordings):
         if self.likelihood not in ("poisson", "negative_binomial"):
             return
         for number, recording in enumerate(recordings):
