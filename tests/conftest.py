@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from skneurovae.datasets import make_worms
 
+# The matrices here are small: threads would wait for each other longer than they work.
 torch.set_num_threads(1)
+threadpool_limits(1)
 
 
 @pytest.fixture(scope="session")
