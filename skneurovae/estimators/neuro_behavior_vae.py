@@ -69,8 +69,8 @@ default="gaussian"
         Weight of the KL term; 1 is the evidence lower bound. It rises from 0 over the first 30 % of
         the epochs.
     free_bits : float, default=0.01
-        KL per component and time step in nats that is not reduced further, after the first 10 % of
-        the epochs.
+        Nats per component and time step, summed to one floor for the joint KL, below which it is
+        not reduced further; from the first 10 % of the epochs on.
     hide_neurons : (float, float), default=(0.1, 0.6)
         Bounds of the fraction of neurons hidden from the encoder, drawn per training window.
     hide_spans : (float, float), default=(0.0, 0.2)
