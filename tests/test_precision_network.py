@@ -203,7 +203,7 @@ def test_padding_changes_nothing(prior, steady_noise):
 
 
 def test_causal_latents_rest_on_the_past_alone():
-    network, batch = make(causal=True, lags=(-2, 0), trained=True), make_batch()
+    network, batch = make(causal=True, lags=(0, 2), trained=True), make_batch()
     before, cut = latents(network, batch), 4
     with torch.no_grad():
         traces_before = network.predictive(batch)[0]
@@ -218,13 +218,13 @@ def test_causal_latents_rest_on_the_past_alone():
     assert ((after - before)[:, cut:].abs().amax(-1) > 1e-6).all()
     with torch.no_grad():
         same(network.predictive(changed)[0][:, :cut], traces_before[:, :cut])
-    plain = make(lags=(-2, 0), trained=True)
+    plain = make(lags=(0, 2), trained=True)
     assert (latents(plain, changed) - latents(plain, batch))[:, 0].abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("prior", ["normal", "ar1"])
 def test_causal_inference_over_windows_rests_on_the_past_alone(prior):
-    network = make(prior, causal=True, lags=(-2, 0), trained=True)
+    network = make(prior, causal=True, lags=(0, 2), trained=True)
     rng = np.random.default_rng(0)
     traces, behavior = rng.standard_normal((40, V)), rng.standard_normal((40, Q))
     traces[rng.random(traces.shape) < 0.1] = np.nan
@@ -252,21 +252,22 @@ def test_causal_inference_over_windows_rests_on_the_past_alone(prior):
 
 def test_lags_shift_the_right_way():
     values = torch.arange(1.0, 6.0)[None, :, None]
-    assert shifted(values, 2).flatten().tolist() == [3, 4, 5, 0, 0]
-    assert shifted(values, -1).flatten().tolist() == [0, 1, 2, 3, 4]
+    assert shifted(values, -2).flatten().tolist() == [3, 4, 5, 0, 0]
+    assert shifted(values, 1).flatten().tolist() == [0, 1, 2, 3, 4]
+    assert shifted(values, 1, 9).flatten().tolist() == [9, 1, 2, 3, 4]
     assert shifted(values, 0).flatten().tolist() == [1, 2, 3, 4, 5]
     assert shifted(values, 7).flatten().tolist() == [0] * 5
-    assert shifted(values > 4, 2).flatten().tolist() == [False, False, True, False, False]
+    assert shifted(values > 4, -2).flatten().tolist() == [False, False, True, False, False]
 
 
-@pytest.mark.parametrize("lag", [-2, 0, 3])
-def test_behavior_after_the_activity_has_a_positive_lag(lag):
+@pytest.mark.parametrize("lag", [-3, 0, 2])
+def test_behavior_before_the_activity_has_a_positive_lag(lag):
     network = make("normal", n_behaviors=1, lags=(lag,))
     batch = make_batch(n_behaviors=1, missing=0.0, shown=torch.zeros(B, T, N, dtype=torch.bool))
     changed = batch.behavior.clone()
     changed[:, 3] += 1
     moved = latents(network, replace(batch, behavior=changed)) - latents(network, batch)
-    assert moved[0].abs().amax(-1).nonzero().flatten().tolist() == [3 - lag]
+    assert moved[0].abs().amax(-1).nonzero().flatten().tolist() == [3 + lag]
 
 
 def test_heteroscedastic_noise_varies_over_time():

@@ -83,7 +83,7 @@ PARAMETERS = {
     "lag of half a step": ({"behavior_lags": (0, 1.5)}, "behavior_lags .*integers.*1.5"),
     "lag twice": ({"behavior_lags": (1, 1)}, "behavior_lags must be different"),
     "lag of words": ({"behavior_lags": ["one"]}, "behavior_lags .*integers.*one"),
-    "future of a filter": ({"behavior_lags": (2,), "causal": True}, "behavior_lags .*causal.* 2"),
+    "future of a filter": ({"behavior_lags": (-2,), "causal": True}, "behavior_lags .*causal.* -2"),
     "bounds reversed": ({"hide_neurons": (0.6, 0.1)}, "hide_neurons must be .*low.*high"),
     "bounds of words": ({"hide_spans": ("a", "b")}, "hide_spans must be .*low.*high"),
     "three bounds": ({"hide_neurons": (0.1, 0.2, 0.3)}, "hide_neurons must be .*low.*high"),

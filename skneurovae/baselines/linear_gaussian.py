@@ -87,7 +87,7 @@ def mask_runs(observed):
     return starts, np.diff(np.append(starts, len(observed)))
 
 
-def smooth(information, precision, phi):
+def smooth(information, precision, phi, causal=False):
     """Posterior of the latents given natural parameters: a Kalman filter and RTS smoother.
 
     Parameters
@@ -95,13 +95,15 @@ def smooth(information, precision, phi):
     information : ndarray of shape (n_sequences, n_timesteps, n_components)
     precision : ndarray of shape (n_sequences, n_timesteps, n_components, n_components)
     phi : ndarray of shape (n_components,)
+    causal : bool, default=False
+        Stop at the filter: the posterior at t rests on what is up to t.
 
     Returns
     -------
     mean : ndarray of shape (n_sequences, n_timesteps, n_components)
     covariance : ndarray of shape (n_sequences, n_timesteps, n_components, n_components)
     lag_covariance : ndarray of shape (n_sequences, n_timesteps - 1, n_components)
-        Cov(z_t, z_{t+1}) of each component with itself.
+        Cov(z_t, z_{t+1}) of each component with itself; 0 if `causal`.
 
     Source: Rauch, Tung & Striebel 1965; the update in information form, as missing entries need.
     """
@@ -120,6 +122,8 @@ def smooth(information, precision, phi):
         covariance[:, t] = updated = (updated + updated.swapaxes(1, 2)) / 2
         error = information[:, t] - (precision[:, t] @ expected[..., None])[..., 0]
         mean[:, t] = expected + (updated @ error[..., None])[..., 0]
+    if causal:
+        return mean, covariance, np.zeros_like(mean[:, 1:])
     gain = np.linalg.solve(predicted[:, 1:], phi[:, None] * covariance[:, :-1]).swapaxes(2, 3)
     lag_covariance = np.empty_like(mean[:, 1:])
     for t in range(n_timesteps - 2, -1, -1):
@@ -130,13 +134,15 @@ def smooth(information, precision, phi):
     return mean, covariance, lag_covariance
 
 
-def infer(recordings, model):
+def infer(recordings, model, causal=False):
     """Posterior of the latents of each recording.
 
     Parameters
     ----------
     recordings : list of (channels, rows)
     model : LinearGaussian
+    causal : bool, default=False
+        See `smooth`.
 
     Returns
     -------
@@ -163,7 +169,7 @@ def infer(recordings, model):
         spans = [slice(*pieces[j][1:]) for j in block]
         information = np.stack([_padded(n[0][s], longest) for n, s in zip(stack, spans)])
         precision = np.stack([_padded(n[1][s], longest) for n, s in zip(stack, spans)])
-        result = smooth(information, precision, model.phi)
+        result = smooth(information, precision, model.phi, causal)
         for i, j in enumerate(block):
             n, length = pieces[j][0], lengths[j]
             beliefs[n].append(

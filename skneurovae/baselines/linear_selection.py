@@ -34,13 +34,15 @@ class Choice:
     time_constant: float = 0.0  # of the latents; 0 = static
     evidence: float = 1.0
     behavior_evidence: float = 1.0  # times `evidence`, of channels that are not neurons
+    behavior_learning: float = 1.0  # the same while loadings are learned
     refit: str = "none"  # or "fixed", "learned": EM with the dynamics in the belief
     score: float = float("nan")
 
 
 def fit_linear_gaussian(
-    recordings, n_rows, n_neurons, n_components, *, shrinkage, smoothing, n_lags=1, random_state
-):
+    recordings, n_rows, n_neurons, n_components, *, shrinkage, smoothing, n_lags=1, causal=False,
+    random_state,
+):  # fmt: skip
     """Fit the linear-Gaussian model with its hyperparameters.
 
     Parameters
@@ -56,6 +58,8 @@ def fit_linear_gaussian(
     n_lags : int
         In how many channels each behavior sample stands. "ar1" chooses whether every copy weighs as
         a sample of its own or as its share of one.
+    causal : bool
+        Choose by what the past alone tells of the latents; loadings are learned from all times.
     random_state : numpy.random.RandomState
 
     Returns
@@ -71,15 +75,16 @@ def fit_linear_gaussian(
     else:
         sample = _subsample(recordings, MAX_TIMESTEPS, random_state)
         share = sum(len(c) for c, _ in sample) / sum(len(c) for c, _ in recordings)
-        folds = _Folds(_split(sample, random_state), n_neurons, seed)
-        choice, models = _choose_shrinkage(folds, start, shrinkage, share)
+        folds = _Folds(_split(sample, random_state), n_neurons, causal, seed)
+        start, choice, models = _choose_loadings(folds, start, shrinkage, share, n_lags)
+        time_constants = TIME_CONSTANTS if smoothing == "ar1" else ()
+        choice = _choose_belief(folds, models, choice, share, n_lags, time_constants)
         if fixed:
             choice = replace(choice, width=float(smoothing))
         elif smoothing == "auto":
+            models = folds.with_dynamics(models, choice)
             trials = [replace(choice, width=width) for width in WIDTHS]
             choice = max([choice, *(folds.scored(t, models) for t in trials)], key=_by_score)
-        else:
-            choice = _choose_dynamics(folds, models, choice, share, n_lags)
     data = _subsample(recordings, MAX_FIT_TIMESTEPS, random_state)
     share = sum(len(c) for c, _ in data) / sum(len(c) for c, _ in recordings)
     local = replace(choice, shrinkage=choice.shrinkage * share)  # a ridge is in time steps
@@ -90,17 +95,19 @@ def fit_linear_gaussian(
 class _Folds:
     """Co-smoothing of held-out recordings by models of the others."""
 
-    def __init__(self, pairs, n_neurons, seed):
+    def __init__(self, pairs, n_neurons, causal, seed):
         self.train = [train for train, _ in pairs]
         self.held_out = [held_out for _, held_out in pairs]
-        self.n_neurons, self.seed = n_neurons, seed
+        self.n_neurons, self.causal, self.seed = n_neurons, causal, seed
 
     def scored(self, choice, models):
         """`choice` with the mean R2 of hidden neurons under `models`, one per fold."""
         scores = [
             score
             for model, held_out in zip(models, self.held_out)
-            for score in hidden_r2(held_out, model, choice.width, self.n_neurons, self.seed)
+            for score in hidden_r2(
+                held_out, model, choice.width, self.n_neurons, self.seed, causal=self.causal
+            )
         ]
         return replace(choice, score=float(np.mean(scores)) if scores else -np.inf)
 
@@ -112,6 +119,20 @@ class _Folds:
 
 def _by_score(choice):
     return choice.score
+
+
+def _choose_loadings(folds, start, shrinkage, share, n_lags):
+    """Say of behavior in what the latents become, and the ridge: the start, choice and models.
+
+    With weight 0 the latents are those of the neurons alone, and behavior is regressed on them.
+    """
+    found = []
+    has_behavior = folds.n_neurons < len(start.offset)
+    for weight in dict.fromkeys((1.0, 1.0 / n_lags, 0.0)) if has_behavior else (1.0,):
+        begin = replace(start, evidence=_evidence(start, folds.n_neurons, 1.0, weight))
+        best, models = _choose_shrinkage(folds, begin, shrinkage, share)
+        found.append((begin, replace(best, behavior_learning=weight), models))
+    return max(found, key=lambda candidate: candidate[1].score)
 
 
 def _choose_shrinkage(folds, start, shrinkage, share):
@@ -130,11 +151,14 @@ def _choose_shrinkage(folds, start, shrinkage, share):
     return best, kept
 
 
-def _choose_dynamics(folds, models, static, share, n_lags):
-    """The best time constant and weights of evidence, and whether EM sharpens the loadings."""
-    best = static
+def _choose_belief(folds, models, static, share, n_lags, time_constants):
+    """The best time constant and weights of evidence, and whether EM sharpens the loadings.
+
+    Behavior always has a weight: where no neuron is seen, it is all there is.
+    """
+    best = replace(static, score=-np.inf)
     for weight, time_constant in product(
-        dict.fromkeys((1.0, 1.0 / n_lags)), (0.0, *TIME_CONSTANTS)
+        dict.fromkeys((1.0, 1.0 / n_lags)), (0.0, *time_constants)
     ):
         reached = -np.inf
         for evidence in EVIDENCE if time_constant else (1.0,):
@@ -159,8 +183,7 @@ def _choose_dynamics(folds, models, static, share, n_lags):
 def _with_dynamics(model, choice, n_neurons, recordings=None):
     """Give a static model the dynamics of `choice`; refit it to `recordings` if so chosen."""
     phi = np.exp(-1 / choice.time_constant) if choice.time_constant else 0.0
-    evidence = np.full(len(model.offset), choice.evidence)
-    evidence[n_neurons:] *= choice.behavior_evidence
+    evidence = _evidence(model, n_neurons, choice.evidence, choice.behavior_evidence)
     model = replace(model, phi=np.full(model.n_components, phi), evidence=evidence)
     if recordings is None or choice.refit == "none":
         return model
@@ -168,13 +191,20 @@ def _with_dynamics(model, choice, n_neurons, recordings=None):
     return fit_em(recordings, model, shrinkage=choice.shrinkage, n_iter=8, learn_phi=learn)
 
 
-def posterior_mean(recordings, model, width=0.0):
+def _evidence(model, n_neurons, evidence, behavior_evidence):
+    """Weight of each channel's observations in the belief."""
+    weights = np.full(len(model.offset), evidence)
+    weights[n_neurons:] *= behavior_evidence
+    return weights
+
+
+def posterior_mean(recordings, model, width=0.0, causal=False):
     """Posterior means of the latents, smoothed by a Gaussian of `width` time steps."""
-    means = [mean for mean, _, _ in infer(recordings, model)]
+    means = [mean for mean, _, _ in infer(recordings, model, causal)]
     return [gaussian_filter1d(m, width, axis=0, mode="nearest") if width else m for m in means]
 
 
-def hidden_r2(recordings, model: LinearGaussian, width, n_neurons, seed):
+def hidden_r2(recordings, model: LinearGaussian, width, n_neurons, seed, causal=False):
     """Co-smoothing R2 of each recording: half of the identities, hidden, from the other half."""
     masked, hidden_columns = [], []
     for channels, rows in recordings:
@@ -184,7 +214,7 @@ def hidden_r2(recordings, model: LinearGaussian, width, n_neurons, seed):
         masked.append((np.where(hidden, np.nan, channels), rows))
         hidden_columns.append(hidden)
     scores = []
-    means = posterior_mean(masked, model, width)
+    means = posterior_mean(masked, model, width, causal)
     for (channels, rows), hidden, mean in zip(recordings, hidden_columns, means):
         truth = channels[:, hidden]
         error = truth - mean @ model.loadings[rows[hidden]].T - model.offset[rows[hidden]]

@@ -169,7 +169,16 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         return form.wrap(predicted)
 
     def inverse_transform(self, Z):
-        """Traces of all `identities_` from latents of (n_timesteps, n_components), or lists."""
+        """Traces of all `identities_` from latents.
+
+        Parameters
+        ----------
+        Z : array of shape (n_timesteps, n_components) or list of such
+
+        Returns
+        -------
+        traces : array of shape (n_timesteps, n_identities) or list of such
+        """
         check_is_fitted(self)
         single = not isinstance(Z, (list, tuple))
         latents = [np.asarray(z) for z in ([Z] if single else Z)]
@@ -182,10 +191,22 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         traces = [z @ self.loadings_.T + self.mean_ for z in latents]
         return traces[0] if single else traces
 
-    def score(self, X, y=None):
-        """Co-smoothing R2; see `skneurovae.metrics.co_smoothing_score`."""
+    def score(self, X, y=None, *, mask=None, identities=None):
+        """Co-smoothing R2; see `skneurovae.metrics.co_smoothing_score`.
+
+        Parameters
+        ----------
+        X, y, mask, identities
+            As in `fit`.
+
+        Returns
+        -------
+        float
+        """
         check_is_fitted(self)
-        recordings, _ = check_recordings(X, estimator=self, reset=False)
+        recordings, _ = check_recordings(
+            X, mask=mask, identities=identities, estimator=self, reset=False
+        )
         return co_smoothing_score(self, recordings)
 
     def _known(self, X, mask, identities):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from skneurovae.baselines.missing_factor_analysis import own_moments
 from skneurovae.metrics import co_smoothing_score
@@ -112,7 +113,8 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         unit = filled[~missing].std() or 1.0
         self.n_iter_ = 0
         while True:
-            self.estimator_ = clone(self.estimator).fit(filled)
+            with threadpool_limits(1, "blas"):  # on small decompositions threads only wait
+                self.estimator_ = clone(self.estimator).fit(filled)
             self._offset, self._loadings, noise = _read_out(self.estimator_)
             self._noise = None if noise is None else noise / observed_fraction
             if not missing.any() or self.n_iter_ == self.n_rounds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -21,6 +21,7 @@ from skneurovae.recordings.masking import HidingSchedule
 from skneurovae.training import TrainingSettings, resolve_device, seeded, train
 
 _INPUTS = {"mask": True, "behavior": True, "stimulus": True, "identities": True}
+COLLAPSED = 0.01  # nats per time step, below which a component is taken to carry nothing
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
@@ -28,7 +29,8 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
     """Base of all estimators that train a network on windows of recordings.
 
     A subclass stores its parameters, adds its constraints, and gives `_start_network` (a network
-    ready to train) and `_grow_network` (the same with more neurons).
+    ready to train) and `_grow_network` (the last one with more neurons, for new recordings in place
+    of the old or, if `adding`, next to them).
     """
 
     __metadata_request__fit = _INPUTS
@@ -98,7 +100,18 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         return self
 
     def fit_transform(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
-        """Fit, then return the latents of the same recordings; see `fit` and `transform`."""
+        """Fit, then return the latents of the same recordings.
+
+        Parameters
+        ----------
+        X, y, mask, behavior, stimulus, identities
+            As in `fit`.
+
+        Returns
+        -------
+        latents : array or list, in the form of `X`
+            See `transform`.
+        """
         inputs = {
             "mask": mask, "behavior": behavior, "stimulus": stimulus, "identities": identities,
         }  # fmt: skip
@@ -108,7 +121,12 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
     def partial_fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Train for one epoch on new recordings; new identities and sessions are added.
 
-        Parameters are those of `fit`. Without validation: what was best before is not kept.
+        Without validation: what was best before is not kept.
+
+        Parameters
+        ----------
+        X, y, mask, behavior, stimulus, identities
+            As in `fit`.
 
         Returns
         -------
@@ -156,7 +174,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             if fresh:
                 network = self._start_network(recordings, rows, np.random.RandomState(seed))
             else:
-                network = self._grow_network(self.network_, recordings, rows)
+                network = self._grow_network(self.network_, recordings, rows, context is None)
             network = network.to(device)
             store = self._store(*train_set, device, torch.float32)
             hiding = self._hiding()
@@ -169,7 +187,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             history = train(
                 network,
                 batches,
-                settings=self._training_settings(n_epochs),
+                settings=self._training_settings(n_epochs, annealing=context is not None),
                 validate=self._validation(network, held_out, device, hiding, seed),
                 on_epoch=self._on_epoch(context),
             )
@@ -177,9 +195,21 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self._device = str(device)
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores
-        self.best_loss_ = min(history.validation_scores or history.loss_curve)
+        scores = history.validation_scores
+        self.best_loss_ = scores[history.best_epoch] if scores else history.loss_curve[-1]
         self.n_iter_ = max(history.n_iter, 1)
         self.history_ = history.parts
+        self._warn_of_collapse()
+
+    def _warn_of_collapse(self):
+        kl = self.history_[-1].get("kl_per_component", np.array([])) if self.history_ else []
+        idle = int(np.sum(np.asarray(kl) < COLLAPSED))
+        if idle:
+            warnings.warn(
+                f"{idle} of {len(kl)} components have collapsed: they tell less than {COLLAPSED} "
+                "nats per time step. Fewer n_components, or a lower beta, would serve as well.",
+                stacklevel=2,
+            )
 
     def _split(self, recordings, rows):
         """Training and validation part, each (recordings, rows).
@@ -213,24 +243,31 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
             fixed = [hiding.hide(store.batch(block)) for block in blocks]
 
+        shape = len(store.lengths), max(store.n_neurons)
+
         def validate():
-            total, weight = 0.0, 0.0
+            """Each neuron of each recording, as its share of the mean loss of all entries."""
+            total = torch.zeros(shape, device=device, dtype=torch.float64)
+            weight = torch.zeros(shape, device=device, dtype=torch.float64)
             with torch.no_grad():
                 for batch in fixed:
-                    batch_total, batch_weight = network.evaluate(batch)
-                    total, weight = total + float(batch_total), weight + float(batch_weight)
-            return total / weight if weight else math.nan
+                    for sums, values in zip((total, weight), network.evaluate(batch)):
+                        padded = values.new_zeros((len(values), shape[1]))
+                        padded[:, : values.shape[1]] = values
+                        sums.index_add_(0, batch.recording, padded.to(sums.dtype))
+            return total[weight > 0] / weight.sum()
 
         # With nothing hidden there is nothing to choose weights by: all epochs are run.
-        return None if math.isnan(validate()) else validate
+        return validate if len(validate()) else None
 
-    def _training_settings(self, n_epochs):
+    def _training_settings(self, n_epochs, annealing):
         return TrainingSettings(
             max_iter=n_epochs,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
+            annealing=annealing,
             precision=self.precision,
         )
 

@@ -45,11 +45,8 @@ def load_ceneurovae(estimator_class, checkpoint, identities, behavior_scale, par
     model.identities_ = model._vocabulary.labels
     model._arguments = model._network_arguments()
     network = model._new_network(model._arguments)
-    kept = {k: v for k, v in network.state_dict().items() if k not in state}
     try:
-        network.load_state_dict(
-            {**kept, **{k: v for k, v in state.items() if k != "pos_encoder.pe"}}
-        )
+        network.load_state_dict(state)
     except RuntimeError as error:  # torch lists every layer in a line of its own
         raise ValueError(
             f"checkpoint differs from the published layers: {str(error).splitlines()[1].strip()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skneurovae.estimators.inference import latents_of
 from skneurovae.recordings import Recording
 from skneurovae.training import seeded
 
@@ -75,7 +75,8 @@ class GenerationMixin:
         return_std : bool, default=False
             Also return the standard deviation of an observation.
         n_samples : int, default=None
-            Return this many draws of traces in place of the mean, latents drawn jointly over time.
+            Return this many draws of traces in place of the mean. Latents are drawn jointly over
+            the time steps of a window and blend from one window to the next.
         random_state : int, RandomState instance or None, default=None
             Of the draws.
 
@@ -142,19 +143,19 @@ class GenerationMixin:
         return traces.numpy()[:, :, columns]
 
     def _draw(self, recording, columns, n_samples, random_state):
-        """Draws of traces given the recording: joint deviations around stitched posterior means."""
-        (posterior,) = self._infer([recording], self._all_rows(1), latents_of)
+        """Draws of traces given the recording, latents drawn jointly within each window."""
         network = copy.deepcopy(self.network_).to(dtype=torch.float64)
         batch = self._batch([recording], torch.float64)
-        mean = torch.from_numpy(posterior["mean"].astype(float))
         draws = []
         seed = check_random_state(random_state).randint(2**31 - 1)
-        with seeded(seed, torch.device("cpu")), torch.inference_mode():
-            posterior = network.posterior(batch)
-            for _ in range(n_samples):
-                latents = mean + posterior.draw_deviation()
-                traces = network.likelihood.sample(*network.decode(latents, batch))
-                draws.append(traces[0].numpy()[:, columns])
+        with seeded(seed, torch.device(self._device)), torch.inference_mode():
+            function = partial(_deviations, n_samples=n_samples)
+            (posterior,) = self._infer([recording], self._all_rows(1), function)
+            mean = torch.from_numpy(posterior["mean"].astype(float))
+            deviations = torch.from_numpy(posterior["draw_deviation"].astype(float))
+            for deviation in deviations.unbind(1):
+                parameters = network.decode((mean + deviation)[None], batch)
+                draws.append(network.likelihood.sample(*parameters)[0].numpy()[:, columns])
         return np.stack(draws).astype(recording.traces.dtype)
 
     def _decode(self, latents, recording):
@@ -199,6 +200,13 @@ class GenerationMixin:
                 f"identities holds labels that the model does not know: {unknown[:5]}."
             )
         return np.array([place[label] for label in identities])
+
+
+def _deviations(network, batch, n_samples):
+    """Posterior means, and draws around them of shape (B, T, n_samples, K)."""
+    posterior = network.posterior(batch)
+    draws = [posterior.draw_deviation() for _ in range(n_samples)]
+    return {"mean": posterior.mean, "draw_deviation": torch.stack(draws, 2)}
 
 
 def _check_positive(name, value):

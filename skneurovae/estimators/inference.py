@@ -72,7 +72,18 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     ):
         """Observed entries as they are, missing ones predicted.
 
-        Parameters and returns as in `predict`; the standard deviation of an observed entry is 0.
+        Parameters
+        ----------
+        X, mask, behavior, stimulus, identities
+            As in `fit`.
+        return_std : bool, default=False
+            Also return the standard deviation of each entry, 0 where it was observed.
+
+        Returns
+        -------
+        traces : array or list, in the form and units of `X`
+            Finite everywhere.
+        std : like `traces`, only if `return_std`
         """
         recordings, form = self._check(X, mask, behavior, stimulus, identities)
         traces, stds = self._predict(recordings, self._vocabulary.rows(recordings))
@@ -91,10 +102,8 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X, mask, behavior, stimulus, identities
+        X, y, mask, behavior, stimulus, identities
             As in `fit`.
-        y : None
-            Ignored.
 
         Returns
         -------

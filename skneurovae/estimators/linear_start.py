@@ -17,6 +17,7 @@ from skneurovae.baselines.linear_gaussian import (
 )
 from skneurovae.baselines.linear_selection import fit_linear_gaussian
 from skneurovae.baselines.missing_factor_analysis import standardization
+from skneurovae.networks.precision import shifted
 
 
 def stabilized(traces):
@@ -60,17 +61,23 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
         shrinkage=shrinkage,
         smoothing="ar1" if dynamics else 0.0,
         n_lags=max(len(network.lags), 1),
+        causal=network.causal,
         random_state=random_state,
     )
     _write(network, loadings=model.loadings, center=model.offset, psi=model.noise, phi=model.phi)
     _write(network, evidence=model.evidence)
-    _write(network, n_entries=np.array(sum(float((~np.isnan(r.traces)).sum()) for r in recordings)))
+    _write(network, n_entries=count_entries(recordings))
     _write(network, shrinkage=choice.shrinkage)
     if dynamics:
         tau = -1 / np.log(np.clip(model.phi, 1e-4, 0.9999))
         network.prior.log_time_constant.data.copy_(torch.as_tensor(np.log(tau)))
     start_decoder(network, recordings, rows, data, np.arange(network.n_neurons))
     return choice
+
+
+def count_entries(recordings):
+    """Number of observed entries of all traces."""
+    return float(sum((~np.isnan(r.traces)).sum() for r in recordings))
 
 
 def grow_linear(network, recordings, rows, n_before):
@@ -85,7 +92,7 @@ def grow_linear(network, recordings, rows, n_before):
     model = linear_model(network)
     old = [(np.where(np.isin(row, new), np.nan, values), row) for values, row in data]
     moments = Moments.empty(len(model.offset), model.n_components)
-    for (values, row), belief in zip(data, infer(old, model)):
+    for (values, row), belief in zip(data, infer(old, model, network.causal)):
         moments.add(values, row, belief)
     network.evidence[new] = network.evidence[0].item()
     for name, value in zip(
@@ -108,7 +115,8 @@ def start_decoder(network, recordings, rows, data, chosen):
             "log_scale": 0.5 * np.log(model.noise[neurons]) * (network.noise != "fixed"),
         }
     else:
-        loadings, offset = _log_linear(recordings, rows, infer(data, model), network, chosen)
+        beliefs = infer(data, model, network.causal)
+        loadings, offset = _log_linear(recordings, rows, beliefs, network, chosen)
         dispersion = np.full(network.n_neurons, -2.0)
         values = {
             "decoder_loadings": loadings, "output_offset": offset,
@@ -157,20 +165,12 @@ def channels(network, recording, row):
     if network.lags and recording.behavior is not None:
         units = network.behavior_offset.numpy(), network.behavior_scale.numpy()
         behavior = (recording.behavior - units[0]) / units[1]
-        values += [_shifted(behavior, lag) for lag in network.lags]
+        behavior = torch.from_numpy(behavior)[None]
+        values += [shifted(behavior, lag, np.nan)[0].numpy() for lag in network.lags]
         row = np.concatenate([row[known], np.arange(network.n_neurons, len(network.loadings))])
     else:
         row = row[known]
     return np.concatenate(values, axis=1), row
-
-
-def _shifted(behavior, lag):
-    """Behavior of time t + lag at t, NaN where there is none."""
-    result = np.full(behavior.shape, np.nan)
-    if abs(lag) < len(behavior):
-        stop = len(behavior) - max(lag, 0)
-        result[max(-lag, 0) : stop] = behavior[max(lag, 0) : len(behavior) + min(lag, 0)]
-    return result
 
 
 def _behavior_units(recordings, n_behaviors):

@@ -10,7 +10,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skneurovae.estimators.base import LatentVariableEstimator
 from skneurovae.estimators.ceneurovae import load_ceneurovae
 from skneurovae.estimators.generation import GenerationMixin
-from skneurovae.estimators.linear_start import grow_linear, start_linear, start_pooled
+from skneurovae.estimators.linear_start import (
+    count_entries,
+    grow_linear,
+    start_linear,
+    start_pooled,
+)
 from skneurovae.networks.pooled import PooledNetwork
 from skneurovae.networks.precision import PrecisionNetwork
 from skneurovae.recordings.masking import HidingSchedule
@@ -52,8 +57,8 @@ default="gaussian"
         "pooled" has only "neuron".
     behavior_lags : "auto" or sequence of int, default="auto"
         Time steps by which behavior is shifted to become a channel of the belief; positive:
-        behavior after the neural activity. "auto" is (-8, -4, -2, 0, 2, 4, 8), none positive
-        if `causal`. Only "auto" for "pooled".
+        behavior before the neural activity, as in `LaggedRidge`. "auto" is
+        (-8, -4, -2, 0, 2, 4, 8), none negative if `causal`. Only "auto" for "pooled".
     shrinkage : float or "auto", default="auto"
         Precision of the Gaussian prior on loadings and read-outs, in time steps; "auto" chooses it
         by co-smoothing held-out training recordings. Only "auto" for "pooled".
@@ -90,9 +95,10 @@ default="gaussian"
     learning_rate : float, default=2e-3
     weight_decay : float, default=1e-2
     early_stopping : bool, default=True
-        Keep the weights, the linear start among them, that predict hidden neurons best in held-out
-        data, and stop when they no longer improve. Held out from the training of the network are
-        whole recordings where four or more share their neurons, else the tail of each.
+        Keep the weights that predict hidden neurons best in held-out data, and stop when they no
+        longer improve; keep the linear start unless they are better by more than a standard error.
+        Held out from the training of the network are whole recordings where four or more share
+        their neurons, else the tail of each.
     validation_fraction : float, default=0.15
         Fraction of recordings, or length of that tail.
     n_iter_no_change : int, default=20
@@ -123,7 +129,16 @@ default="gaussian"
         Training loss (minus the bound, nats per entry) and validation loss per epoch; the first
         validation loss is that of the start.
     best_loss_ : float
+        Validation loss of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+    history_ : list of dict
+        Parts of the training loss of each epoch, in nats per observed entry, and
+        "kl_per_component", of shape (n_components,), in nats per time step.
+
+    Warns
+    -----
+    UserWarning
+        If components carry next to no information after training.
 
     See Also
     --------
@@ -258,10 +273,10 @@ default="gaussian"
             )
         if self.prior == "ar1" and self.window_length == 1:
             raise ValueError("prior='ar1' needs window_length > 1: one time step has no dynamics.")
-        if (self._sizes["model_dim"] // self.n_heads) * self.n_heads != self._sizes["model_dim"]:
-            raise ValueError(
-                f"n_heads={self.n_heads} must divide model_dim={self._sizes['model_dim']}."
-            )
+        width = self._sizes["model_dim"]
+        if width % (self.n_heads if pooled else 2 * self.n_heads):
+            heads = "" if pooled else " into heads of even size"
+            raise ValueError(f"n_heads={self.n_heads} must divide model_dim={width}{heads}.")
         for name in ("hide_neurons", "hide_spans"):
             bounds = getattr(self, name)
             numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
@@ -276,8 +291,8 @@ default="gaussian"
             if not self.n_behaviors_in_:
                 raise ValueError(f"behavior_lags={lags} has no meaning without behavior.")
         for lag in self._lags:
-            if abs(lag) >= self.window_length or (self.causal and lag > 0):
-                limit = "at most 0 if causal" if self.causal else "shorter than window_length"
+            if abs(lag) >= self.window_length or (self.causal and lag < 0):
+                limit = "at least 0 if causal" if self.causal else "shorter than window_length"
                 raise ValueError(f"behavior_lags must be {limit}, got {lag}.")
 
     @property
@@ -290,8 +305,8 @@ default="gaussian"
     @property
     def _lags(self):
         if isinstance(self.behavior_lags, str):
-            limit = 1 if self.causal else self.window_length
-            return tuple(n for n in BEHAVIOR_LAGS if -self.window_length < n < limit)
+            first = 0 if self.causal else 1 - self.window_length
+            return tuple(n for n in BEHAVIOR_LAGS if first <= n < self.window_length)
         return tuple(self.behavior_lags)
 
     @property
@@ -335,7 +350,7 @@ default="gaussian"
         )  # fmt: skip
         return network
 
-    def _grow_network(self, old, recordings, rows):
+    def _grow_network(self, old, recordings, rows, adding):
         arguments = self._network_arguments()
         for name, value in self._arguments.items():
             if name not in FREE_ARGUMENTS and arguments[name] != value:
@@ -355,6 +370,8 @@ default="gaussian"
             else:
                 state[name][: len(value)] = value
         network.load_state_dict(state)
+        if self.neuron_encoder == "precision":  # the prior of the read-out is spread over them
+            network.n_entries.copy_(old.n_entries * adding + count_entries(recordings))
         if self.neuron_encoder == "pooled":
             return start_pooled(network, recordings, rows, n_before)
         if len(self._vocabulary) > n_before:

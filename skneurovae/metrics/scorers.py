@@ -167,8 +167,9 @@ def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, rand
         unit = np.where(std > 0, std, 1.0)
         truth = np.where(hidden, recording.traces, np.nan)[:, known]
         total = np.nansum(((truth - mean) / unit) ** 2)
-        scores.append(1 - np.nansum(((truth - prediction[:, known]) / unit) ** 2) / total)
-    return float(np.mean(scores))
+        error = np.nansum(((truth - prediction[:, known]) / unit) ** 2)
+        scores.append(np.array(1 - error / total if total else np.nan))
+    return _average(scores)
 
 
 def behavior_prediction_score(estimator, X, y=None):
@@ -220,12 +221,11 @@ def _side_by_side(arrays):
     return np.concatenate(padded, axis=1)
 
 
-def _score(estimator, recordings, predictions, masks=None):
+def _score(estimator, recordings, predictions):
     scores = []
-    for i, (recording, prediction) in enumerate(zip(recordings, predictions, strict=True)):
+    for recording, prediction in zip(recordings, predictions, strict=True):
         known = _known(estimator, recording)
-        mask = None if masks is None else masks[i][:, known]
-        scores.append(r2_per_neuron(recording.traces[:, known], prediction[:, known], mask))
+        scores.append(r2_per_neuron(recording.traces[:, known], prediction[:, known]))
     return scores
 
 

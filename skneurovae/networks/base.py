@@ -25,9 +25,11 @@ class LatentNetwork(nn.Module):
         raise NotImplementedError
 
     def evaluate(self, batch):
-        """Return `(total, weight)`: validation loss of a batch as a sum, and what to divide by."""
-        weight = batch.observed.sum()
-        return self.loss(batch).loss * weight, weight
+        """Return `(total, weight)`, (B, N) each: validation loss of each neuron of each window.
+
+        It is a sum and what to divide it by, so that windows of a recording can be added up.
+        """
+        raise NotImplementedError
 
     def anneal(self, epoch, max_iter):
         """Set whatever follows a schedule over epochs; nothing by default."""

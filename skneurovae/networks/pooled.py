@@ -64,7 +64,7 @@ class PooledNetwork(VariationalNetwork):
         embedding_dim=32, decoder_hidden=256, n_layers=4, n_heads=4, dropout=0.1,
         behavior_dropout=0.1, causal=False, likelihood="gaussian", beta=1.0, free_bits=0.01,
     ):  # fmt: skip
-        super().__init__(n_neurons, likelihood, beta, free_bits)
+        super().__init__(n_neurons, n_behaviors, likelihood, beta, free_bits)
         if model_dim % 2:
             raise ValueError(
                 f"model_dim must be even, for pairs of sine and cosine, got {model_dim}."
@@ -77,8 +77,6 @@ class PooledNetwork(VariationalNetwork):
         start = torch.ones if self.likelihood.is_count else torch.zeros
         self.register_buffer("offset", start(n_neurons))
         self.register_buffer("scale", torch.ones(n_neurons))
-        self.register_buffer("behavior_offset", torch.zeros(n_behaviors))
-        self.register_buffer("behavior_scale", torch.ones(n_behaviors))
 
         self.neuron_scalar_mlp = nn.Sequential(
             nn.Linear(1, token_dim), nn.GELU(), nn.Linear(token_dim, token_dim), nn.GELU()
@@ -100,6 +98,9 @@ class PooledNetwork(VariationalNetwork):
 
         self.id_embed = nn.Embedding(n_neurons, embedding_dim)
         self.id_to_affine = nn.Linear(embedding_dim, 2)
+        with torch.no_grad():  # every neuron at gain 1 and bias 0, not at random ones to unlearn
+            self.id_to_affine.weight.zero_()
+            self.id_to_affine.bias.copy_(torch.tensor([1.0, 0.0]))
         self.dec_time = nn.Sequential(
             nn.Linear(n_components + n_behaviors, decoder_hidden), nn.GELU(),
             nn.Linear(decoder_hidden, decoder_hidden), nn.GELU(),
@@ -143,12 +144,6 @@ class PooledNetwork(VariationalNetwork):
 
         token_dim = self.neuron_scalar_mlp[0].out_features
         return _in_pieces(pool, values, shown, units_per_step=values[:, 0].numel() * token_dim)
-
-    def _behavior(self, batch):
-        """Standardized behavior, 0 where missing, and the flags that say where that is."""
-        seen = batch.behavior_shown & batch.valid[..., None]
-        behavior = (batch.behavior - self.behavior_offset) / self.behavior_scale
-        return torch.where(seen, behavior, 0.0), (~seen).to(behavior.dtype)
 
     def decode(self, latents, batch):
         """See `LatentNetwork.decode`; in the units of the traces, log rates for counts."""

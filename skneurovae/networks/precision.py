@@ -25,7 +25,7 @@ class PrecisionNetwork(VariationalNetwork):
     n_components : int
     lags : tuple of int
         Time steps by which behavior is shifted to become a further channel of the belief; positive:
-        behavior after the neural activity. Empty where there is no behavior.
+        behavior before the neural activity. Empty where there is no behavior.
     prior : {"ar1", "normal"}
     likelihood, beta, free_bits
         See `VariationalNetwork`.
@@ -43,7 +43,7 @@ class PrecisionNetwork(VariationalNetwork):
         self, n_neurons, n_behaviors, *, n_components, lags, prior, likelihood, noise, beta,
         free_bits, shrinkage, model_dim, n_layers, n_heads, hidden_dim, dropout, causal,
     ):  # fmt: skip
-        super().__init__(n_neurons, likelihood, beta, free_bits)
+        super().__init__(n_neurons, n_behaviors, likelihood, beta, free_bits)
         K, Q = n_components, n_behaviors
         self.lags, self.causal, self.noise = tuple(lags), causal, noise
         n_rows = n_neurons + Q * len(self.lags)
@@ -54,7 +54,7 @@ class PrecisionNetwork(VariationalNetwork):
         self.register_buffer("phi", torch.zeros(K))
         self.register_buffer("evidence", torch.ones(n_rows))
         # Units: what the encoder subtracts and divides by; what the decoder's output is in.
-        for name, size in (("input", n_neurons), ("output", n_neurons), ("behavior", Q)):
+        for name, size in (("input", n_neurons), ("output", n_neurons)):
             self.register_buffer(f"{name}_offset", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
         self.register_buffer("decoder_loadings", torch.zeros(n_neurons, K))
@@ -122,12 +122,6 @@ class PrecisionNetwork(VariationalNetwork):
         """Counts enter the belief by the variance-stabilizing root (Anscombe 1948)."""
         return 2 * torch.sqrt(traces + 0.375) if self.likelihood.is_count else traces
 
-    def _behavior(self, batch):
-        """Standardized behavior, 0 where missing, and the flags that say where that is."""
-        seen = batch.behavior_shown & batch.valid[..., None]
-        behavior = (batch.behavior - self.behavior_offset) / self.behavior_scale
-        return torch.where(seen, behavior, 0.0), (~seen).to(behavior.dtype)
-
     def decode(self, latents, batch):
         """See `LatentNetwork.decode`; in the units of the traces, log rates for counts."""
         rows = batch.neurons.clamp(min=0)
@@ -161,15 +155,15 @@ class PrecisionNetwork(VariationalNetwork):
         return [*groups, {"params": own, "weight_decay": 0.0}]
 
 
-def shifted(values, lag):
-    """`values` (B, T, Q) with the entry of time t + lag at t; 0 or False where there is none."""
-    result = torch.zeros_like(values)
+def shifted(values, lag, fill=0):
+    """`values` (B, T, Q) with the entry of time t - lag at t; `fill` where there is none."""
+    result = torch.full_like(values, fill)
     n_timesteps = values.shape[1]
     if abs(lag) < n_timesteps:
         if lag >= 0:
-            result[:, : n_timesteps - lag] = values[:, lag:]
+            result[:, lag:] = values[:, : n_timesteps - lag]
         else:
-            result[:, -lag:] = values[:, :lag]
+            result[:, :lag] = values[:, -lag:]
     return result
 
 

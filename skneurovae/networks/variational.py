@@ -80,16 +80,23 @@ class VariationalNetwork(LatentNetwork):
 
     Parameters
     ----------
-    n_neurons : int
-        Rows of the table of neurons.
+    n_neurons, n_behaviors : int
+        Rows of the table of neurons; behavior channels Q.
     likelihood : str
         See `skneurovae.objectives.get_likelihood`.
     beta, free_bits : float
         Weight of the KL (1 is the bound), and its floor per component and time step in nats.
+
+    Attributes
+    ----------
+    behavior_offset, behavior_scale : Tensor of shape (n_behaviors,)
+        What behavior is standardized by.
     """
 
-    def __init__(self, n_neurons, likelihood, beta, free_bits):
+    def __init__(self, n_neurons, n_behaviors, likelihood, beta, free_bits):
         super().__init__()
+        self.register_buffer("behavior_offset", torch.zeros(n_behaviors))
+        self.register_buffer("behavior_scale", torch.ones(n_behaviors))
         self.n_neurons = n_neurons
         self.likelihood = get_likelihood(likelihood)
         self.target_beta, self.target_free_bits = beta, free_bits
@@ -99,6 +106,12 @@ class VariationalNetwork(LatentNetwork):
         """See `LatentNetwork.encode`."""
         posterior = self.posterior(batch)
         return posterior.mean, posterior.variance.log()
+
+    def _behavior(self, batch):
+        """Standardized behavior, 0 where missing, and the flags that say where that is."""
+        seen = batch.behavior_shown & batch.valid[..., None]
+        behavior = (batch.behavior - self.behavior_offset) / self.behavior_scale
+        return torch.where(seen, behavior, 0.0), (~seen).to(behavior.dtype)
 
     def penalty(self):
         """Minus the log prior of weights, per observed entry of the training data."""
@@ -159,14 +172,17 @@ class VariationalNetwork(LatentNetwork):
 
     @torch.no_grad()
     def evaluate(self, batch):
-        """Error of hidden neurons: squared, in units of their variance; for counts, minus log p."""
+        """Error of hidden neurons: squared, in units of their variance; for counts, minus log p.
+
+        One sum and one count per neuron of a window, (B, N) each.
+        """
         hidden = _scored(batch) & ~batch.shown
         if self.likelihood.is_count:
             parameters = self.decode(self.posterior(batch).mean, batch)
             error = -self.likelihood.log_prob(batch.traces, *parameters)
         else:
             error = ((batch.traces - self.predictive(batch)[0]) / self.unit(batch)).square()
-        return masked_sum(error, hidden), hidden.sum()
+        return masked_sum(error, hidden, 1), hidden.sum(1)
 
     def anneal(self, epoch, max_iter):
         """Raise beta and switch on free bits as documented for CeNeuroVAE."""

@@ -25,7 +25,9 @@ def infer_windows(store, plan, batch_size, function, *, causal=False):
         Most windows in a call of `function`. The results do not depend on it, up to rounding.
     function : callable
         ``function(batch)`` returns a dict of float tensors of shape (B, T, ...). Those with a name
-        that begins with ``"neuron_"`` end in the axis of neurons, whose padding is cut off.
+        that begins with ``"neuron_"`` end in the axis of neurons, whose padding is cut off. Those
+        with ``"draw_"`` are independent draws around 0: they are added up with the roots of the
+        weights, so that their variance stays.
     causal : bool, default=False
         Take each time step from the one window that saw most of its past.
 
@@ -51,6 +53,8 @@ def infer_windows(store, plan, batch_size, function, *, causal=False):
                     shape = (store.lengths[index], *value.shape[1:])
                     results[index][name] = np.zeros(shape, dtype=value.dtype)
                 weight = weights[tuple(row)].astype(value.dtype)
+                if name.startswith("draw_"):
+                    weight = np.sqrt(weight)
                 results[index][name][start:stop] += (value.T * weight).T
 
     for block in make_batches(plan, store, batch_size, shuffle=False):

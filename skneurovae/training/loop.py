@@ -94,16 +94,17 @@ def train(
     batches: Callable[[], Iterable[Batch]],
     *,
     settings: TrainingSettings,
-    validate: Callable[[], float] | None = None,
+    validate: Callable[[], float | torch.Tensor] | None = None,
     on_epoch: Callable[[EpochLog], bool | None] | None = None,
 ) -> History:
     """Train a network in place and leave it with its best weights, in evaluation mode.
 
-    With `validate` these are the weights with the lowest validation loss, those of the start
-    included; without, all epochs are run and the last weights are kept, since a training loss
-    whose terms are annealed does not tell which are better. Validation runs in evaluation mode,
-    with the schedules of the network at their final values and with the same random numbers each
-    time: its losses differ by the weights alone.
+    With `validate` these are the weights with the lowest validation loss, or those of the start
+    unless that loss is lower than the start's by more than its standard error; without, all epochs
+    are run and the last weights are kept, since a training loss whose terms are annealed does not
+    tell which are better. Validation runs in evaluation mode, with the schedules of the network at
+    their final values and with the same random numbers each time: its losses differ by the weights
+    alone.
 
     When a loss or gradient is not finite, training goes back to the weights and the state of the
     optimizer after the last epoch that went well, and on with half the learning rate.
@@ -117,7 +118,9 @@ def train(
         count them.
     settings : TrainingSettings
     validate : callable, default=None
-        ``validate()`` returns the validation loss of the network as it is. No gradient is kept.
+        ``validate()`` returns the validation loss of the network as it is: a float, or a tensor of
+        shape (n_units,) whose sum it is, with the shares of units that are about independent
+        (neurons of recordings, say), for the standard error. No gradient is kept.
     on_epoch : callable, default=None
         ``on_epoch(log)`` is called after every epoch; training stops when it returns True.
 
@@ -138,7 +141,8 @@ def train(
         raise ValueError("batches() gives no batch; there is nothing to train on.")
     run = _Run(network, batches, settings, n_steps, validate)
     history = History()
-    best = run.snapshot()
+    start = best = run.snapshot()
+    shares = best_shares = None
     if validate is not None:
         history.validation_scores.append(run.check(None))
         if not math.isfinite(history.validation_scores[0]):
@@ -146,6 +150,7 @@ def train(
                 f"the validation loss of the network is {history.validation_scores[0]} before "
                 "training; the data or the start of the network are not finite."
             )
+        shares = best_shares = run.shares
     lowest = reference = min(history.validation_scores, default=math.inf)
     improved_at = 0
     good = best
@@ -172,6 +177,7 @@ def train(
             history.validation_scores.append(score)
             if score < lowest:
                 best, lowest, history.best_epoch = good, score, history.n_iter
+                best_shares = run.shares
             if score < reference - settings.tol:
                 reference, improved_at = score, history.n_iter
         if history.n_iter >= settings.cosine_end:
@@ -184,9 +190,18 @@ def train(
         since = history.n_iter - max(improved_at, settings.warmup_end)
         if stop or (validate is not None and since >= settings.n_iter_no_change):
             break
+    if validate is not None and not _clearly_lower(best_shares, shares):
+        best, history.best_epoch = start, 0
     run.restore(best)
     run.finish_schedules()
     return history
+
+
+def _clearly_lower(shares, reference):
+    """Whether the sum of `shares` is below that of `reference` by more than its standard error."""
+    fall = reference - shares
+    error = fall.std() * math.sqrt(len(fall)) if len(fall) > 1 else 0.0
+    return bool(fall.sum() > error)
 
 
 class _Run:
@@ -206,7 +221,8 @@ class _Run:
     def epoch(self, number):
         """Train for one epoch; mean loss, mean parts, and the loss of what came out."""
         self.network.train()
-        self.network.anneal(number, self.settings.max_iter)
+        end = self.settings.max_iter
+        self.network.anneal(number if self.settings.annealing else end, end)
         total, sums, count = 0.0, {}, 0
         for batch in self.batches():
             terms = self.step(batch, number + min(count / self.n_steps, 1.0))
@@ -245,7 +261,8 @@ class _Run:
         self.finish_schedules()
         assess = self.validate or (lambda: self.network.loss(batch).loss)
         with seeded(0, self.device), torch.no_grad():
-            return float(assess())
+            self.shares = torch.atleast_1d(torch.as_tensor(assess()))
+            return float(self.shares.sum())
 
     def finish_schedules(self):
         """Bring what the network anneals to its final value."""

@@ -38,6 +38,8 @@ class TrainingSettings:
         the warm-up do not count.
     tol : float, default=1e-4
         Least fall of a loss that counts as improvement, in the units of the loss.
+    annealing : bool, default=True
+        Whether what the network anneals follows its schedule; otherwise it has its final value.
     precision : {"float32", "bf16"}, default="float32"
         "bf16" runs the loss under autocast; parameters and validation stay in float32.
 
@@ -59,6 +61,7 @@ class TrainingSettings:
     gradient_clip: float = 1.0
     n_iter_no_change: int = 20
     tol: float = 1e-4
+    annealing: bool = True
     precision: str = "float32"
 
     def __post_init__(self):

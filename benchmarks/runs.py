@@ -1,0 +1,36 @@
+"""Long benchmarks that can be cut off."""
+
+from __future__ import annotations
+
+import json
+
+
+def resumed(plan, run, path):
+    """Results of ``run(**arguments)`` for each of `plan`, one line of `path` each.
+
+    What stands in `path` for the same arguments is not run again.
+
+    Parameters
+    ----------
+    plan : list of dict
+    run : callable
+        Its result is a dict that JSON can hold.
+    path : Path
+
+    Returns
+    -------
+    results : list of dict
+        With the arguments as "run", in the order of `plan`.
+    """
+    path.parent.mkdir(exist_ok=True, parents=True)
+    known = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    results = []
+    with path.open("a") as file:
+        for arguments in plan:
+            found = [r for r in known if r["run"] == arguments]
+            if not found:
+                found = [{"run": arguments, **run(**arguments)}]
+                file.write(json.dumps(found[0]) + "\n")
+                file.flush()
+            results.append(found[0])
+    return results
