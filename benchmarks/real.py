@@ -40,7 +40,8 @@ SCORERS = {
 }
 # File: how to read it. Of `sessions` that begin with a word, the `first` time steps are taken; with
 # `length` there is one of them, which is cut in blocks with gaps between.
-# Spikes are not smoothed: R2 of counts in narrow bins is small for every model.
+# `width` time steps are added up first. Spikes are not smoothed: R2 of counts in narrow bins is
+# small for every model.
 DATA = {
     "dag2023_celegans": {
         "identities": "class",
@@ -49,30 +50,50 @@ DATA = {
     "chewie_myow": {"length": 320, "gap": 8, "behaviors": ["vel_x", "vel_y", "pos_x", "pos_y"]},
     "kording_s1": {"length": 700, "gap": 40, "first": 3700},
     "kording_m1_stevenson": {"length": 700, "gap": 40, "first": 3700},
-    "buddy_hippocampus": {"length": 1200, "gap": 80},
-    "hd_a2929": {"length": 1400, "gap": 80, "first": 7400},
-    "nelpy_ca1": {"sessions": "linear_track", "length": 1400, "gap": 80, "first": 7400},
+    "buddy_hippocampus": {"width": 8, "length": 150, "gap": 15},
+    "hd_a2929": {"width": 8, "length": 500, "gap": 30},
+    "nelpy_ca1": {"sessions": "linear_track", "width": 4, "length": 1400, "gap": 80, "first": 7400},
     "zivlab_multiple_maps": {"sessions": "C16_M4_A", "first": 3000},
 }  # fmt: skip
 N_FOLDS = 5
-LEAST_SPIKES = 25  # in every block or session: the R2 of a neuron that hardly fires says nothing
+LEAST_BINS = 15  # with activity, in every block or session: below, R2 of a neuron says nothing
 
 
-def load(path, *, identities="label", behaviors=None, sessions="", length=None, gap=0, first=None):
+def load(
+    path,
+    *,
+    identities="label",
+    behaviors=None,
+    sessions="",
+    width=1,
+    length=None,
+    gap=0,
+    first=None,
+):
     """Recordings of a file, each an animal, a session or a block of time."""
     recordings = load_h5(path, identities=identities, behaviors=behaviors)
-    recordings = [r for r in recordings if r.session.startswith(sessions)]
+    recordings = [binned(r, width) for r in recordings if r.session.startswith(sessions)]
     if length is not None:
         (recording,) = recordings
         stop = min(first or recording.n_timesteps, recording.n_timesteps)
         spans = [slice(a, a + length) for a in range(0, stop - length // 2, length + gap)]
-        firing = [recording.traces[s].sum(0) >= LEAST_SPIKES for s in spans]
+        firing = [(recording.traces[s] > 0).sum(0) >= LEAST_BINS for s in spans]
         return [part(recording, s, np.all(firing, axis=0)) for s in spans]
     whole = slice(0, first)
     if first is None:  # neurons that no other animal can share tell nothing here
         labelled = [r for r in recordings if np.count_nonzero(r.identities != "") >= 10]
         return [part(r, whole, r.identities != "") for r in labelled]
-    return [part(r, whole, r.traces[whole].sum(0) >= LEAST_SPIKES) for r in recordings]
+    return [part(r, whole, (r.traces[whole] > 0).sum(0) >= LEAST_BINS) for r in recordings]
+
+
+def binned(recording, width):
+    """Counts added up, behavior averaged, over `width` time steps."""
+    n_bins = recording.n_timesteps // width
+    traces, behavior = (
+        a[: n_bins * width].reshape(n_bins, width, -1)
+        for a in (recording.traces, recording.behavior)
+    )
+    return recording.replace(traces=traces.sum(1), behavior=behavior.mean(1))
 
 
 def part(recording, span, kept):
