@@ -43,3 +43,34 @@ def test_with_nothing_hidden_the_network_still_trains(worms):
     model = NeuroBehaviorVAE(2, **nothing, **QUICK).fit(worms)
     assert model.validation_scores_ == []
     assert model.network_.read_out.abs().sum() > 0
+
+
+def test_partial_fit_has_free_bits_and_counts_all_entries(worms):
+    model = NeuroBehaviorVAE(2, **QUICK).fit(worms[:2])
+    before = model.network_.n_entries.item()
+    sizes = [np.count_nonzero(~np.isnan(w.traces)) for w in worms]
+    assert before == sizes[0] + sizes[1]
+    model.partial_fit(worms[2:3])
+    assert model.network_.n_entries.item() == before + sizes[2]
+    assert model.network_.free_bits == model.free_bits
+    model.set_params(warm_start=True).fit(worms[:1])
+    assert model.network_.n_entries.item() == sizes[0]
+
+
+def test_partial_fit_charges_the_floor_of_free_bits(worms):
+    model = NeuroBehaviorVAE(2, **QUICK).set_params(free_bits=50.0).fit(worms[:2])
+    model.partial_fit(worms[2:3])
+    (parts,) = model.history_
+    assert model.loss_curve_[0] > parts["shown"] + parts["hidden"] + parts["kl"]
+
+
+def test_collapsed_components_are_told(worms):
+    with pytest.warns(UserWarning, match="of 6 components have collapsed"):
+        NeuroBehaviorVAE(6, **{**QUICK, "shrinkage": 1e6}).fit(worms[:2])
+
+
+def test_kept_weights_have_the_loss_that_is_told(worms):
+    model = NeuroBehaviorVAE(2, **QUICK).fit(worms)
+    assert model.best_loss_ in model.validation_scores_
+    model.set_params(early_stopping=False).fit(worms)
+    assert model.best_loss_ == model.loss_curve_[-1]

@@ -130,3 +130,19 @@ def test_memory_does_not_grow_with_the_overlap():
         tracemalloc.stop()
     results = 3000 * 20 * 8
     assert results < peaks[0] < peaks[1] < 3 * results  # eight times as many windows
+
+
+def test_blended_draws_keep_their_variance_and_their_correlation():
+    """Roots of weights: the mean of two independent draws would vary half as much."""
+    _, store = make_store([(60, 1)])
+    plan = plan_windows(store.lengths, 16, 8)
+    torch.manual_seed(0)
+
+    def draw(batch):
+        return {"draw_walk": torch.randn(len(batch.valid), 1, 4000).expand(-1, 16, -1)}
+
+    (result,) = infer_windows(store, plan, 4, draw)
+    walk = result["draw_walk"]
+    np.testing.assert_allclose(walk.std(1), 1, atol=0.05)
+    neighbors = (walk[1:] * walk[:-1]).mean(1)
+    assert neighbors.min() > 0.85  # no seam between windows

@@ -394,3 +394,44 @@ def test_same_seed_same_bits_and_the_global_state_is_untouched():
     fit(3)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+# -- better than the start by more than chance -----------------------------------------------------
+
+
+def shares(network, noise):
+    """Losses of four units that all fall as the weight grows, by unequal amounts."""
+    return lambda: torch.tensor([1.0, 1, 1, 1]) - network.weight[0].detach() * torch.tensor(noise)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "kept"),
+    [([0.1, 0.1, 0.1, 0.1], True), ([0.5, -0.4, 0.5, -0.5], False)],
+    ids=["all units gain", "units disagree"],
+)
+def test_the_start_is_kept_unless_the_gain_is_beyond_its_standard_error(slopes, kept):
+    network = Toy()
+    history = train(network, two_batches, settings=settings(5), validate=shares(network, slopes))
+    assert min(history.validation_scores) < history.validation_scores[0]
+    assert history.best_epoch == (5 if kept else 0)
+    assert (network.weight[0].item() > 0) is kept
+
+
+def test_the_standard_error_is_that_of_the_sum_of_the_units():
+    slopes = np.array([0.3, 0.1, -0.1, 0.2])
+    error = slopes.std(ddof=1) * 2
+    assert slopes.sum() > error  # beyond one standard error, within two
+    network = Toy()
+    train(network, two_batches, settings=settings(5), validate=shares(network, slopes.tolist()))
+    assert network.weight[0] > 0
+    wider = slopes * [1, 1, 4, 1]
+    assert 0 < wider.sum() < wider.std(ddof=1) * 2
+    network = Toy()
+    train(network, two_batches, settings=settings(5), validate=shares(network, wider.tolist()))
+    assert network.weight[0] == 0
+
+
+def test_without_annealing_schedules_stand_at_their_end():
+    network = Toy()
+    train(network, two_batches, settings=settings(3, annealing=False))
+    assert {epoch for epoch, _, _ in network.annealed} == {3}

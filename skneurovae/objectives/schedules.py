@@ -50,7 +50,8 @@ def free_bits_at(epoch: int, max_iter: int, free_bits: float) -> float:
     max_iter : int
         Number of epochs of the whole fit.
     free_bits : float
-        Floor after the first tenth of the epochs (at least three of them), in nats per time step.
+        Floor after the first tenth of the epochs (at least three of them, if there are as many), in
+        nats per time step.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def free_bits_at(epoch: int, max_iter: int, free_bits: float) -> float:
     >>> [free_bits_at(epoch, max_iter=100, free_bits=0.01) for epoch in (0, 9, 10)]
     [0.0, 0.0, 0.01]
     """
-    return free_bits if epoch >= max(3, round(0.1 * max_iter)) else 0.0
+    return free_bits if epoch >= min(max(3, round(0.1 * max_iter)), max_iter) else 0.0
 
 
 def apply_free_bits(kl_per_component: Tensor, floor: float) -> Tensor:

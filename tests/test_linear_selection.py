@@ -1,0 +1,67 @@
+"""What the linear model chooses by hidden neurons: behavior's weight, and time constants."""
+
+import numpy as np
+import pytest
+from test_linear_gaussian import N, T, dense_posterior, model, traces  # noqa: F401
+
+from skneurovae.baselines.linear_gaussian import infer
+from skneurovae.baselines.linear_selection import fit_linear_gaussian, hidden_r2
+
+
+def test_filter_is_the_dense_posterior_of_the_past(model, traces):  # noqa: F811
+    mean, covariance, lag = infer([(traces, np.arange(N))], model, causal=True)[0]
+    for t in range(T):
+        past = np.where(np.arange(T)[:, None] <= t, traces, np.nan)
+        expected_mean, expected = dense_posterior(past, model)
+        np.testing.assert_allclose(mean[t], expected_mean[t], atol=1e-10)
+        np.testing.assert_allclose(covariance[t], expected[t, :, t], atol=1e-10)
+    assert not lag.any()
+
+
+def simulated(behavior_tells, seed=0, n_lags=8):
+    """Neurons of two slow latents, and copies of a behavior that shows them or something else."""
+    read = np.random.default_rng(0).standard_normal((2, 20))
+    rng = np.random.default_rng(seed + 1)
+    data = []
+    for _ in range(6):
+        walks = np.zeros((300, 3))
+        for t in range(1, 300):
+            walks[t] = 0.95 * walks[t - 1] + 0.31 * rng.standard_normal(3)
+        neurons = walks[:, :2] @ read + 2 * rng.standard_normal((300, 20))
+        source = walks[:, :1] if behavior_tells else walks[:, 2:]
+        behavior = source + 0.05 * rng.standard_normal((300, n_lags))
+        data.append((np.hstack([neurons, behavior]), np.arange(20 + n_lags)))
+    return data
+
+
+def fitted(data, **changes):
+    options = {
+        "shrinkage": "auto", "smoothing": "ar1", "n_lags": 8,
+        "random_state": np.random.RandomState(0),
+    }  # fmt: skip
+    return fit_linear_gaussian(data, 28, 20, 2, **{**options, **changes})
+
+
+@pytest.mark.parametrize("behavior_tells", [True, False])
+def test_behavior_has_a_say_in_the_latents_where_it_helps(behavior_tells):
+    data, unseen = simulated(behavior_tells), simulated(behavior_tells, seed=1)
+    model, choice = fitted(data)  # noqa: F811
+    assert choice.behavior_evidence > 0  # where no neuron is seen it is all there is
+    blind = [(np.where(rows < 20, channels, np.nan), rows) for channels, rows in data]
+    without, _ = fitted(blind)
+    seen = [np.mean(hidden_r2(unseen, m, 0.0, 20, 0)) for m in (model, without)]
+    if behavior_tells:
+        assert choice.behavior_learning > 0
+        assert seen[0] > seen[1] + 0.01
+    else:
+        assert choice.behavior_learning < 1
+        assert seen[0] > seen[1] - 0.02
+
+
+def test_a_filter_chooses_by_what_a_filter_predicts():
+    """The score that decides is that of the past alone, which is lower than a smoother's."""
+    data = simulated(True)
+    _, smoother = fitted(data)
+    _, filtered = fitted(data, causal=True)
+    assert filtered.score < smoother.score
+    assert filtered.time_constant > 0
