@@ -141,9 +141,9 @@ class RowWise(TransformerMixin, BaseEstimator):
             missing = np.isnan(table).any(0)
             if missing.any():
                 raise ValueError(
-                    f"recording {index} misses entries of {missing.sum()} of {len(missing)} "
-                    f"columns, first {self.identities_[missing.argmax()]!r}, and "
-                    f"{type(self.estimator).__name__} takes none missing: give fill='mean', or "
+                    f"recording {index} has NaN in {missing.sum()} of {len(missing)} columns, "
+                    f"first {self.identities_[missing.argmax()]!r}, and "
+                    f"{type(self.estimator).__name__} takes none: give fill='mean', or "
                     "use Pooled."
                 )
         return tables

@@ -48,7 +48,7 @@ class GaussianSmoother(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> from skneurovae.baselines import GaussianSmoother
     >>> GaussianSmoother(0.5).fit_transform([[0.0], [1.0], [0.0]]).round(3)
     array([[0.119],
-           [0.786],
+           [0.787],
            [0.119]])
     """
 
