@@ -5,10 +5,26 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.linear_model import PoissonRegressor
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skneurovae.baselines import LaggedRidge, PoissonGLM
 from skneurovae.metrics import co_smoothing_bits
 from skneurovae.recordings import Recording
+
+# Coupling is to the past: rows are ordered.
+ORDERED = {
+    "check_methods_sample_order_invariance": "rows are ordered",
+    "check_methods_subset_invariance": "rows have a past",
+}
+
+
+@parametrize_with_checks(
+    [PoissonGLM(coupling=True, coupling_lags=1, alpha=1.0)],
+    expected_failed_checks=lambda _: ORDERED,
+    xfail_strict=True,
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
 
 
 def spikes(n_timesteps=300, n_neurons=4, seed=0, names=None):
@@ -33,16 +49,16 @@ def test_without_coupling_it_is_scikit_learn_on_the_lagged_design():
     for v in range(4):
         alone = PoissonRegressor(alpha=20.0 / 300, tol=1e-10, max_iter=1000)
         alone.fit(design, one.traces[:, v])
-        np.testing.assert_allclose(model.coef_[v].ravel(), alone.coef_, atol=1e-5)
-        np.testing.assert_allclose(predicted[:, v], alone.predict(design), rtol=1e-4)
-        exact = PoissonRegressor(alpha=20.0 / 300, solver="newton-cholesky")
+        np.testing.assert_allclose(model.coef_[v].ravel(), alone.coef_, atol=1e-4)
+        np.testing.assert_allclose(predicted[:, v], alone.predict(design), rtol=1e-3)
+        exact = PoissonRegressor(alpha=20.0 / 300, solver="newton-cholesky", tol=1e-10)
         np.testing.assert_allclose(
             predicted[:, v], exact.fit(design, one.traces[:, v]).predict(design), atol=1e-6
         )
     # The gradient of the documented objective vanishes.
     residual = one.traces - predicted
-    np.testing.assert_allclose(residual.T @ design, 20 * model.coef_.reshape(4, -1), atol=1e-2)
-    np.testing.assert_allclose(residual.sum(0), 0, atol=1e-2)
+    np.testing.assert_allclose(residual.T @ design, 20 * model.coef_.reshape(4, -1), atol=1e-4)
+    np.testing.assert_allclose(residual.sum(0), 0, atol=1e-4)
 
 
 def test_coupling_is_to_the_past_of_the_others_alone():
@@ -53,11 +69,9 @@ def test_coupling_is_to_the_past_of_the_others_alone():
     for v in range(4):
         others = np.delete(past, v, axis=2).reshape(300, -1)
         design = np.hstack([standardized(one.behavior), others])
-        exact = PoissonRegressor(alpha=10.0 / 300, solver="newton-cholesky")
+        exact = PoissonRegressor(alpha=10.0 / 300, solver="newton-cholesky", tol=1e-10)
         exact.fit(design, one.traces[:, v])
-        np.testing.assert_allclose(
-            model.predict([one])[0][:, v], exact.predict(design), atol=1e-6
-        )
+        np.testing.assert_allclose(model.predict([one])[0][:, v], exact.predict(design), atol=1e-6)
     assert (model.coupling_[np.arange(4), :, np.arange(4)] == 0).all()
     assert model.coupling_.shape == (4, 2, 4)
 
@@ -116,7 +130,7 @@ def test_missing_samples_of_the_target_are_left_out():
     cut = one.traces.copy()
     cut[200:, 0] = np.nan
     model = PoissonGLM(lags=[0], alpha=2.0).fit([one.replace(traces=cut)])
-    alone = PoissonRegressor(alpha=2.0 / 200, solver="newton-cholesky")
+    alone = PoissonRegressor(alpha=2.0 / 200, solver="newton-cholesky", tol=1e-10)
     alone.fit(standardized(one.behavior)[:200], one.traces[:200, 0])
     np.testing.assert_allclose(model.coef_[0, 0], alone.coef_, atol=1e-6)
 

@@ -13,7 +13,7 @@ __all__ = [
     "GaussianSmoother",
     "LaggedRidge",
     "MissingFactorAnalysis",
-    "Pooled",
     "PoissonGLM",
+    "Pooled",
     "RowWise",
 ]

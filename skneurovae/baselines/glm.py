@@ -19,6 +19,7 @@ from skneurovae.recordings.lags import check_lags, contiguous_folds, lagged
 
 ALPHAS = np.logspace(0, 5, 6)  # penalties tried, in time steps of standardized inputs
 N_FOLDS = 5
+TOL = 1e-7  # of the gradient per sample; Newton's last steps are cheap
 
 
 class PoissonGLM(LaggedBehavior, BaseEstimator):
@@ -71,9 +72,9 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
 
     Notes
     -----
-    Missing samples of the target are left out. A missing input counts as its training mean: behavior
-    that was not observed, a neuron that a recording lacks or that a scorer hides, and what lies
-    before the start of the recording.
+    Missing samples of the target are left out. A missing input counts as its training mean: of
+    behavior that was not observed, a neuron that a recording lacks or that a scorer hides, and what
+    lies before the start of the recording.
 
     An identity without a spike in training gets the rate of half a spike in all its samples.
 
@@ -124,7 +125,8 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         Raises
         ------
         ValueError
-            If there is nothing to predict from, counts are negative, or a parameter is out of range.
+            If there is nothing to predict from, counts are negative, or a parameter is out of
+            range.
         """
         recordings, _ = check_recordings(
             X, mask=mask, behavior=behavior, identities=identities, estimator=self, reset=True
@@ -134,6 +136,10 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         rows = self._vocabulary.extend(recordings)
         self.identities_ = self._vocabulary.labels
         n_identities = len(self.identities_)
+        if n_identities == 1 and self.n_behaviors_in_ == 0:
+            raise ValueError(
+                "coupling without behavior needs two different neurons or more; X has 1 feature(s)."
+            )
         self._fit_behavior(recordings)
         tables = [align(r.traces, row, n_identities) for r, row in zip(recordings, rows)]
         self.count_mean_, self.count_scale_ = observed_moments(np.concatenate(tables))
@@ -252,7 +258,7 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
             low = np.log(0.5 / max(len(counts), 1))
             return np.zeros(design.shape[1]), low, ALPHAS[-1] if self.alpha is None else self.alpha
         # scikit-learn's penalty is per sample.
-        model = PoissonRegressor(solver="newton-cholesky", max_iter=self.max_iter)
+        model = PoissonRegressor(solver="newton-cholesky", tol=TOL, max_iter=self.max_iter)
         alpha = self.alpha
         if alpha is None:
             fold = contiguous_folds(lengths, N_FOLDS)
@@ -273,6 +279,7 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.three_d_array = True
+        tags.input_tags.positive_only = True
         return tags
 
 

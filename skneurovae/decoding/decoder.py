@@ -116,6 +116,8 @@ class BehaviorDecoder(BaseEstimator):
             raise ValueError(
                 f'estimator must be "ridge", "knn" or an estimator; got {self.estimator!r}.'
             )
+        if np.size(self.alphas) == 0 or np.min(self.alphas) < 0:
+            raise ValueError(f"alphas must be penalties of 0 or more; got {self.alphas!r}.")
         self.lags_ = check_lags(self.lags)
         recordings, form = _check_latents(Z)
         widths = sorted({r.n_neurons for r in recordings})
@@ -136,7 +138,10 @@ class BehaviorDecoder(BaseEstimator):
             seen = [~missing_entries(c) for c in columns]
             lengths = [int(s.sum()) for s in seen]
             if sum(lengths) < 2:
-                raise ValueError(f"target {target} of y has {sum(lengths)} observed time steps.")
+                raise ValueError(
+                    f"target {target} of y has {sum(lengths)} sample(s) that are observed; at "
+                    "least 2 are needed."
+                )
             values = np.concatenate([c[s] for c, s in zip(columns, seen)])
             inputs = design[np.concatenate(seen)]
             self.estimators_.append(self._fit_one(inputs, values, lengths))
@@ -165,8 +170,8 @@ class BehaviorDecoder(BaseEstimator):
         for index, recording in enumerate(recordings):
             if recording.n_neurons != self.n_features_in_:
                 raise ValueError(
-                    f"latents of recording {index} have {recording.n_neurons} components; "
-                    f"BehaviorDecoder was fitted with {self.n_features_in_}."
+                    f"X has {recording.n_neurons} features, but BehaviorDecoder is expecting "
+                    f"{self.n_features_in_} features as input (latents of recording {index})."
                 )
         decoded = []
         for recording in recordings:
@@ -232,15 +237,16 @@ class BehaviorDecoder(BaseEstimator):
             return model.fit(inputs, values)
         fold = contiguous_folds(lengths, N_FOLDS)
         if self.estimator == "ridge":
-            model = RidgeClassifier(class_weight="balanced") if categorical else Ridge()
+            if not categorical:
+                columns = values.reshape(len(values), -1)
+                return Ridge(_best_alpha(inputs, columns, fold, self.alphas)).fit(inputs, values)
+            model = RidgeClassifier(class_weight="balanced")
             grid = {"alpha": list(self.alphas)}
         else:
             model = KNeighborsClassifier() if categorical else KNeighborsRegressor()
             smallest = len(fold) - np.bincount(fold).max()  # training rows of the smallest set
             grid = {"n_neighbors": [n for n in N_NEIGHBORS if n <= max(smallest, 1)]}
         name, candidates = next(iter(grid.items()))
-        if not candidates:
-            raise ValueError("alphas is empty; give at least one penalty.")
         if len(candidates) == 1 or len(np.unique(fold)) == 1:
             return model.set_params(**{name: candidates[len(candidates) // 2]}).fit(inputs, values)
         scoring = _balanced_accuracy if categorical else "neg_mean_squared_error"
@@ -279,7 +285,7 @@ def split_targets(y, recordings, form):
         If `y` does not have one row per time step of each recording, or as many targets in all.
     """
     if y is None:
-        raise ValueError("y, the behavior, is required; got None.")
+        raise ValueError("decoding requires y to be passed, but the target y is None.")
     entries = [y] if form.kind == "array" else list(y)
     if len(entries) != len(recordings):
         raise ValueError(f"y has {len(entries)} entries; there are {len(recordings)} recordings.")
@@ -309,6 +315,29 @@ def _check_latents(Z):
             "BehaviorDecoder takes latents, not Recording; put an encoder or AlignNeurons() before."
         )
     return check_recordings(Z)
+
+
+def _best_alpha(inputs, values, fold, alphas):
+    """Penalty of least squared error on left-out folds.
+
+    As scikit-learn's search would find it, but one decomposition per fold serves all penalties, and
+    decoders are fitted hundreds of times in a cross-fitted score.
+    """
+    errors = np.zeros(len(alphas))
+    if len(alphas) == 1 or len(np.unique(fold)) == 1:
+        return alphas[len(alphas) // 2]
+    for f in np.unique(fold):
+        left, kept = fold == f, fold != f
+        center, mean = inputs[kept].mean(0), values[kept].mean(0)
+        shifted = inputs[kept] - center
+        power, axes = np.linalg.eigh(shifted.T @ shifted)
+        weights = axes.T @ (shifted.T @ (values[kept] - mean))
+        held = (inputs[left] - center) @ axes
+        for i, alpha in enumerate(alphas):
+            # What has no power has no weight either; the floor only avoids 0 / 0.
+            scale = np.maximum(power, 0) + max(alpha, 1e-12 * power.max(), 1e-300)
+            errors[i] += ((values[left] - mean - held @ (weights / scale[:, None])) ** 2).sum()
+    return alphas[errors.argmin()]
 
 
 def _balanced_accuracy(estimator, inputs, values):

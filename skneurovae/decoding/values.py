@@ -197,4 +197,6 @@ def _evaluated(y, prediction):
 def _codes(truth, decoded):
     """Both as whole numbers, equal where the classes are; mixtures of types do no harm."""
     codes = {}
-    return [np.array([codes.setdefault(v, len(codes)) for v in a.tolist()]) for a in (truth, decoded)]
+    return [
+        np.array([codes.setdefault(v, len(codes)) for v in a.tolist()]) for a in (truth, decoded)
+    ]
