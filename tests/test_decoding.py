@@ -1,29 +1,23 @@
-"""BehaviorDecoder and the scorers that hide behavior from the encoder."""
+"""BehaviorDecoder, and how well behavior is decoded as plain functions."""
 
 import pickle
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.decomposition import PCA
+from decoding_cases import raises, ring, slow
+from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score, r2_score
-from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit, cross_validate
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.neighbors import KNeighborsRegressor
-from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skneurovae import NeuroBehaviorVAE
-from skneurovae.baselines import MissingFactorAnalysis, Pooled
 from skneurovae.decoding import (
     BehaviorDecoder,
-    autocorrelation_time,
     decoding_error,
-    decoding_errors,
     decoding_quality,
-    decoding_score,
 )
 from skneurovae.recordings import Recording
 
@@ -32,22 +26,6 @@ LENGTHS = (120, 90, 150)
 Z = [RNG.standard_normal((n, 3)) * [1, 10, 0.1] + 4 for n in LENGTHS]
 Y = [(z - 4) / [1, 10, 0.1] @ [[1, 0], [1, 2], [0, 1]] for z in Z]
 Y = [y + 0.5 * RNG.standard_normal(y.shape) for y in Y]
-
-
-def slow(n_timesteps, n_channels, seed=0, phi=0.9):
-    """Autoregressive series of variance one."""
-    x = np.random.default_rng(seed).standard_normal((n_timesteps, n_channels))
-    for t in range(1, n_timesteps):
-        x[t] = phi * x[t - 1] + np.sqrt(1 - phi**2) * x[t]
-    return x
-
-
-def tuned(n_timesteps=400, seed=0):
-    """Recording whose neurons follow slow behavior."""
-    behavior = slow(n_timesteps, 2, seed)
-    weights = np.random.default_rng(5).standard_normal((2, 8))
-    noise = np.random.default_rng(seed + 100).standard_normal((n_timesteps, 8))
-    return Recording(behavior @ weights + noise, behavior=behavior)
 
 
 @parametrize_with_checks([
@@ -134,6 +112,8 @@ def test_missing_behavior_and_latents():
     filled = [z.copy() for z in Z]
     filled[0][5] = model.mean_
     np.testing.assert_allclose(model.predict(holes)[0], model.predict(filled)[0])
+    nothing = model.predict(np.full((4, 3), np.nan))
+    np.testing.assert_allclose(nothing, model.predict(np.tile(model.mean_, (4, 1))))
 
 
 def test_nearest_neighbors_and_any_regressor():
@@ -145,13 +125,6 @@ def test_nearest_neighbors_and_any_regressor():
     alone = KNeighborsRegressor(3).fit(scaled, np.concatenate(Y))
     np.testing.assert_allclose(np.concatenate(own.predict(Z)), alone.predict(scaled), atol=1e-6)
     assert BehaviorDecoder("knn").fit(Z[0][:4], Y[0][:4]).predict(Z[0]).shape == (120, 2)
-
-
-def ring(n_timesteps, seed=0, noise=0.1):
-    """Angles that run round and round, and latents on the circle."""
-    angle = np.random.default_rng(seed).normal(0, 0.3, n_timesteps).cumsum() % (2 * np.pi)
-    latents = np.column_stack([np.cos(angle), np.sin(angle)])
-    return angle, latents + noise * np.random.default_rng(seed + 1).standard_normal(latents.shape)
 
 
 @pytest.mark.parametrize("estimator", ["ridge", "knn", Ridge(), SVR()])
@@ -221,160 +194,6 @@ def test_forms():
     np.testing.assert_array_equal(again.predict(Z)[0], clone(model).fit(Z, Y).predict(Z)[0])
 
 
-def test_in_pipelines_and_searches(worms):
-    behavior = [w.behavior for w in worms]
-    hidden = [w.replace(behavior=None) for w in worms]
-    encoder = MissingFactorAnalysis(2, shrinkage=30.0, random_state=0)
-    pipeline = make_pipeline(encoder, BehaviorDecoder())
-    scores = cross_validate(pipeline, hidden, behavior, cv=KFold(2), error_score="raise")
-    assert np.isfinite(scores["test_score"]).all()
-    grid = {"behaviordecoder__lags": [0, 3], "behaviordecoder__estimator": ["ridge", "knn"]}
-    search = GridSearchCV(pipeline, grid, cv=KFold(2), error_score="raise").fit(hidden, behavior)
-    assert np.isfinite(decoding_score(search, worms, targets=None))
-    vae = NeuroBehaviorVAE(
-        2, max_iter=1, model_dim=8, n_layers=1, n_heads=2, hidden_dim=8, random_state=0
-    )
-    both = make_pipeline(vae, BehaviorDecoder()).fit(worms, behavior)
-    assert both.predict(hidden)[1].shape == behavior[1].shape
-    assert np.isfinite(decoding_score(both, worms))
-    # Its encoder was fitted with behavior, and runs without it.
-    assert np.isfinite(decoding_score(both[0], worms, gap=5))
-    routed = cross_validate(
-        encoder, worms, cv=KFold(2), scoring=decoding_score, error_score="raise"
-    )
-    assert np.isfinite(routed["test_score"]).all()
-
-
-class PassesBehavior(TransformerMixin, BaseEstimator):
-    """The planted leak: behavior, where it is given, is a latent."""
-
-    def fit(self, X, y=None):
-        return self
-
-    def transform(self, X):
-        return [
-            np.column_stack([
-                np.zeros((r.n_timesteps, 2)) if r.behavior is None else r.behavior,
-                r.traces[:, :1],
-            ])
-            for r in X
-        ]  # fmt: skip
-
-
-def test_an_encoder_that_passes_behavior_through_gains_nothing():
-    data = [tuned(), tuned(seed=1)]
-    for r in data:
-        r.traces[:, 0] = np.random.default_rng(3).standard_normal(400)
-    leak = PassesBehavior().fit(data)
-    behavior = [r.behavior for r in data]
-    seen = BehaviorDecoder().fit(leak.transform(data), behavior)
-    assert seen.score(leak.transform(data), behavior) > 0.99
-    assert decoding_score(leak, data) < 0.02
-    assert decoding_score(leak, data, y=behavior) < 0.02
-    assert decoding_score(make_pipeline(leak, seen), data) < 0.02
-    assert decoding_errors(leak, data).min() > 0.5
-    with pytest.raises(TypeError, match="hide_behavior"):
-        decoding_score(leak, data, hide_behavior=False)
-
-
-def test_an_honest_encoder_is_scored_and_a_null_is_zero():
-    train, test = tuned(), tuned(seed=1)
-    encoder = Pooled(PCA(2)).fit([train])
-    score = decoding_score(encoder, [test])
-    assert score > 0.7
-    null = test.replace(behavior=np.roll(test.behavior, 200, axis=0))
-    assert decoding_score(encoder, [null]) < 0.05
-    arrays = decoding_score(encoder, test.traces, test.behavior)
-    assert arrays == pytest.approx(score)
-    assert decoding_score(encoder, [test, null]) == pytest.approx(
-        (score + decoding_score(encoder, [null])) / 2
-    )
-    one = decoding_score(encoder, [test], targets=[1])
-    assert one == pytest.approx(decoding_score(encoder, [test], [test.behavior[:, 1]]))
-    both = (decoding_score(encoder, [test], targets=[0]) + one) / 2
-    assert both == pytest.approx(score, abs=0.02)  # the gap is that of the slower target
-
-
-def test_cross_fitting_in_blocks_by_hand():
-    test = tuned(100)
-    latents = Pooled(PCA(2)).fit(test.traces).transform(test.traces)
-    expected = np.empty((100, 2))
-    for start in range(0, 100, 25):
-        pieces = [slice(0, max(start - 4, 0)), slice(start + 29, None)]
-        pieces = [p for p in pieces if len(latents[p])]
-        model = BehaviorDecoder(lags=1, alphas=[2.0])
-        model.fit([latents[p] for p in pieces], [test.behavior[p] for p in pieces])
-        expected[start : start + 25] = model.predict(latents[start : start + 25])
-    settings = {"decoder": BehaviorDecoder(lags=1, alphas=[2.0]), "n_blocks": 4, "gap": 4}
-    encoder = Pooled(PCA(2)).fit(test.traces)
-    score = decoding_score(encoder, [test], **settings)
-    assert score == pytest.approx(r2_score(test.behavior, expected))
-    errors = decoding_errors(encoder, [test], **settings)
-    np.testing.assert_allclose(errors, np.abs(test.behavior - expected).mean(0))
-    wider = decoding_score(encoder, [test], **{**settings, "gap": 10})
-    assert wider != score
-
-
-def test_the_gap_keeps_neighbors_apart():
-    """Latents that only tell the time decode slow behavior from neighbors, not across the gap."""
-    behavior = slow(1000, 1, phi=0.98)
-    clock = np.linspace(0, 1, 1000)[:, None]
-    data = [Recording(clock + np.zeros((1, 2)), behavior=behavior)]
-    encoder = Pooled(PCA(1)).fit(data)
-    near = BehaviorDecoder(KNeighborsRegressor(1))
-    leaky = decoding_score(encoder, data, decoder=near, gap=0, n_blocks=100)
-    honest = decoding_score(encoder, data, decoder=near, n_blocks=100)
-    assert leaky > 0.5
-    assert honest < leaky - 0.4
-
-
-def test_autocorrelation_time():
-    phi = 0.9
-    expected = -1 / np.log(phi)
-    found = autocorrelation_time(slow(20000, 1, phi=phi))
-    assert abs(found - expected) < 2
-    assert autocorrelation_time(np.random.default_rng(0).standard_normal(500)) == 1
-    assert autocorrelation_time(np.hstack([slow(5000, 1), slow(5000, 1, phi=0.98)])) > 20
-    assert autocorrelation_time(np.ones(50)) == 1
-    steady = 2 * np.pi * np.arange(400) / 40 + 1
-    # cos(2 pi lag / 40) falls below 1 / e at lag 7.6; wrapping at 2 pi must not matter.
-    assert autocorrelation_time(steady % (2 * np.pi), "circular") == 8
-    assert autocorrelation_time(np.arange(400) // 20 % 2, "categorical") == 7
-    holes = slow(20000, 1, phi=phi)
-    holes[np.random.default_rng(1).random(20000) < 0.3] = np.nan
-    assert abs(autocorrelation_time(holes) - expected) < 2
-
-
-def test_circular_and_categorical_scores():
-    angle, latents = ring(600)
-    traces = latents @ np.random.default_rng(0).standard_normal((2, 6))
-    data = [Recording(traces, behavior=angle)]
-    encoder = Pooled(PCA(2)).fit(data)
-    assert decoding_score(encoder, data, kind="circular") > 0.9
-    assert decoding_errors(encoder, data, kind="circular")[0] < 0.2
-    assert decoding_score(encoder, data) < decoding_score(encoder, data, kind="circular")
-    side = [np.where(np.cos(angle) > 0, "east", "west")]
-    assert decoding_score(encoder, data, side, kind="categorical") > 0.9
-    assert decoding_errors(encoder, data, side, kind="categorical")[0] > 0.9
-
-
-def test_a_target_missing_in_one_recording():
-    data = [tuned(), tuned(seed=1)]
-    data[1].behavior[:, 0] = np.nan
-    encoder = Pooled(PCA(2)).fit(data)
-    only = decoding_errors(encoder, data[:1])
-    both = decoding_errors(encoder, data)
-    assert both[0] == pytest.approx(only[0])
-    assert both[1] != pytest.approx(only[1])
-    assert np.isfinite(decoding_score(encoder, data))
-
-
-def raises(call, message, kind=ValueError):
-    with pytest.raises(kind, match=message) as error:
-        call()
-    assert "\n" not in str(error.value)
-
-
 def test_wrong_input_of_the_decoder():
     decoder = BehaviorDecoder()
     raises(lambda: decoder.fit(Z, Y[:2]), "y has 2 entries; there are 3 recordings")
@@ -396,23 +215,3 @@ def test_wrong_input_of_the_decoder():
     )
     raises(lambda: fitted.score(Z[0], Y[0][:, 0]), "y has 1 targets")
     raises(lambda: fitted.score(Z[0], np.ones((120, 2))), "no target can be scored")
-
-
-def test_wrong_input_of_the_scorers():
-    data = [tuned(), tuned(seed=1)]
-    encoder = Pooled(PCA(2)).fit(data)
-    bare = [data[0], data[1].replace(behavior=None)]
-    raises(lambda: decoding_score(encoder, bare), "recording 1 has no behavior to decode; give y")
-    raises(lambda: decoding_score(encoder, data, targets=[2]), "columns from 0 to 1")
-    raises(lambda: decoding_score(encoder, data, gap=400), "nothing to train on")
-    raises(lambda: decoding_score(encoder, data, gap=-1), "gap must be 0 or more")
-    raises(lambda: decoding_score(encoder, data, n_blocks=1), "n_blocks must be from 2")
-    raises(lambda: decoding_score(encoder, data, kind="angle"), "kind must be one of")
-    raises(lambda: decoding_score(Ridge(), data), "Ridge has no transform", TypeError)
-    decoder = BehaviorDecoder(kind="circular")
-    raises(lambda: decoding_score(encoder, data, decoder=decoder, kind="continuous"), "kind is")
-    still = [data[0].replace(behavior=np.ones(400))]
-    raises(lambda: decoding_score(encoder, still), "no target can be scored")
-    pipeline = make_pipeline(encoder, BehaviorDecoder()).fit(data, [r.behavior[:, 0] for r in data])
-    raises(lambda: decoding_score(pipeline, data), "give targets or y")
-    assert decoding_score(pipeline, data, targets=[0]) > 0.7

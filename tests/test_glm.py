@@ -216,7 +216,9 @@ def test_wrong_parameters(parameters, message):
 
 def test_wrong_data():
     one = spikes()
-    with pytest.raises(ValueError, match="traces of recording 1 hold -1"):
+    with pytest.raises(
+        ValueError, match="Negative values in data of recording 1, -1; PoissonGLM needs"
+    ):
         PoissonGLM().fit([one, one.replace(traces=one.traces - 1)])
     with pytest.raises(ValueError, match="no recording has behavior; give it, or coupling=True"):
         PoissonGLM().fit([one.replace(behavior=None)])

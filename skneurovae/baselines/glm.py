@@ -244,7 +244,8 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
             lowest = np.nanmin(recording.traces)
             if lowest < 0:
                 raise ValueError(
-                    f"PoissonGLM needs counts, but traces of recording {index} hold {lowest:g}."
+                    f"Negative values in data of recording {index}, {lowest:g}; PoissonGLM needs "
+                    "counts."
                 )
 
     def _past(self, table):

@@ -119,7 +119,7 @@ class BehaviorDecoder(BaseEstimator):
         if np.size(self.alphas) == 0 or np.min(self.alphas) < 0:
             raise ValueError(f"alphas must be penalties of 0 or more; got {self.alphas!r}.")
         self.lags_ = check_lags(self.lags)
-        recordings, form = _check_latents(Z)
+        recordings, form = _check_latents(Z, reset=True)
         widths = sorted({r.n_neurons for r in recordings})
         if len(widths) > 1:
             raise ValueError(f"Z must have as many components in all recordings; got {widths}.")
@@ -166,7 +166,7 @@ class BehaviorDecoder(BaseEstimator):
             If the number of components is not that of `fit`.
         """
         check_is_fitted(self)
-        recordings, form = _check_latents(Z)
+        recordings, form = _check_latents(Z, reset=False)
         for index, recording in enumerate(recordings):
             if recording.n_neurons != self.n_features_in_:
                 raise ValueError(
@@ -202,7 +202,7 @@ class BehaviorDecoder(BaseEstimator):
             If all targets are constant, or `y` has another number of targets than in `fit`.
         """
         check_is_fitted(self)
-        recordings, form = _check_latents(Z)
+        recordings, form = _check_latents(Z, reset=False)
         targets, _ = split_targets(y, recordings, form)
         decoded = self.predict(Z)
         decoded = [decoded] if form.kind == "array" else list(decoded)
@@ -309,12 +309,12 @@ def split_targets(y, recordings, form):
     return targets, flat
 
 
-def _check_latents(Z):
+def _check_latents(Z, reset):
     if isinstance(Z, list) and any(isinstance(z, Recording) for z in Z):
         raise TypeError(
             "BehaviorDecoder takes latents, not Recording; put an encoder or AlignNeurons() before."
         )
-    return check_recordings(Z)
+    return check_recordings(Z, reset=reset)
 
 
 def _best_alpha(inputs, values, fold, alphas):
