@@ -15,10 +15,11 @@ MAY_IMPORT = {
     "training": {"recordings", "objectives"},
     "metrics": {"recordings"},
     "baselines": {"recordings", "metrics"},
+    "decoding": {"recordings", "metrics"},
     "datasets": {"recordings", "metrics"},
     "estimators": {"recordings", "objectives", "networks", "training", "metrics", "baselines"},
 }
-WITHOUT_TORCH = ("metrics", "baselines", "datasets", "recordings")
+WITHOUT_TORCH = ("metrics", "baselines", "decoding", "datasets", "recordings")
 LONGEST = 400
 
 

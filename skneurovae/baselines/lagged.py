@@ -8,15 +8,17 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.baselines.lagged_design import LaggedBehavior
 from skneurovae.baselines.missing_factor_analysis import own_moments
 from skneurovae.metrics import co_smoothing_score
 from skneurovae.recordings import NeuronVocabulary, check_recordings
+from skneurovae.recordings.lags import check_lags
 
 ALPHAS = np.logspace(0, 6, 13)  # ridge penalties tried, in time steps of standardized behavior
 N_FOLDS = 5
 
 
-class LaggedRidge(BaseEstimator):
+class LaggedRidge(LaggedBehavior, BaseEstimator):
     """Ridge regression of every identity on behavior at past and future lags.
 
     It never looks at the traces it predicts, so it is the bar for any model that claims to predict
@@ -97,21 +99,11 @@ class LaggedRidge(BaseEstimator):
             raise ValueError("LaggedRidge predicts from behavior, but no recording has behavior.")
         if self.alpha is not None and self.alpha < 0:
             raise ValueError(f"alpha must be None or not negative; got {self.alpha}.")
-        self.lags_ = np.arange(-self.lags, self.lags + 1) if np.isscalar(self.lags) else (
-            np.asarray(self.lags, dtype=int)
-        )  # fmt: skip
-        if self.lags_.ndim != 1 or len(self.lags_) == 0:
-            raise ValueError(
-                f"lags must be an int of 0 or more or a list of ints; got {self.lags}."
-            )
+        self.lags_ = check_lags(self.lags)
         self._vocabulary = NeuronVocabulary()
         rows = self._vocabulary.extend(recordings)
         self.identities_ = self._vocabulary.labels
-        stacked = np.concatenate([r.behavior for r in recordings if r.behavior is not None])
-        count = np.maximum((~np.isnan(stacked)).sum(0), 1)
-        self.behavior_mean_ = np.nansum(stacked, 0) / count
-        scale = np.sqrt(np.nansum((stacked - self.behavior_mean_) ** 2, 0) / count)
-        self.behavior_scale_ = np.where(scale > 0, scale, 1.0)
+        self._fit_behavior(recordings)
 
         moments = self._moments(recordings, rows)
         self.alpha_ = self._choose_alpha(moments) if self.alpha is None else (
@@ -177,16 +169,7 @@ class LaggedRidge(BaseEstimator):
 
     def _design(self, recording):
         """Standardized behavior at all lags and a column of ones, (n_timesteps, n_weights)."""
-        n_timesteps, n_behaviors = recording.n_timesteps, self.n_behaviors_in_
-        design = np.zeros((n_timesteps, len(self.lags_), n_behaviors))
-        if recording.behavior is not None:
-            behavior = (recording.behavior - self.behavior_mean_) / self.behavior_scale_
-            behavior = np.nan_to_num(behavior)
-            for i, lag in enumerate(self.lags_):
-                start, stop = max(lag, 0), min(n_timesteps + lag, n_timesteps)
-                if start < stop:
-                    design[start:stop, i] = behavior[start - lag : stop - lag]
-        return np.column_stack([design.reshape(n_timesteps, -1), np.ones(n_timesteps)])
+        return np.column_stack([self._lagged_behavior(recording), np.ones(recording.n_timesteps)])
 
     def _moments(self, recordings, rows):
         """Normal equations of each fold and identity: (F, V, D, D), (F, V, D), (F, V)."""

@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from skneurovae.baselines.align import align
 from skneurovae.baselines.missing_factor_analysis import own_moments
 from skneurovae.metrics import co_smoothing_score
 from skneurovae.recordings import NeuronVocabulary, check_recordings
@@ -27,8 +28,8 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     estimator : transformer
-        Unfitted, with an affine reconstruction: either `inverse_transform` (PCA, FastICA, ...) or
-        `components_` and `mean_` (FactorAnalysis).
+        Unfitted, with an affine reconstruction: either `inverse_transform` with `components_` (PCA,
+        FastICA, ...) or `components_` and `mean_` (FactorAnalysis). For others see `RowWise`.
     n_rounds : int, default=20
         Most rounds of filling; one fit is enough, and done, where nothing is missing.
     tol : float, default=1e-3
@@ -105,7 +106,7 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         rows = self._vocabulary.extend(recordings)
         self.identities_ = self._vocabulary.labels
         n_columns = len(self._vocabulary)
-        table = np.concatenate([_align(r.traces, c, n_columns) for r, c in zip(recordings, rows)])
+        table = np.concatenate([align(r.traces, c, n_columns) for r, c in zip(recordings, rows)])
         missing = np.isnan(table)
         observed_fraction = np.maximum(1 - missing.mean(0), 1 / len(table))
         count = np.maximum((~missing).sum(0), 1)
@@ -234,28 +235,19 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _align(traces, columns, n_columns):
-    """Traces in the columns of the table; NaN elsewhere, the mean where two share a column."""
-    observed = ~np.isnan(traces)
-    total = np.zeros((n_columns, len(traces)))
-    count = np.zeros((n_columns, len(traces)))
-    np.add.at(total, columns, np.where(observed, traces, 0.0).T)
-    np.add.at(count, columns, observed.T)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).T
-
-
 def _read_out(model):
     """Offset (n_columns,), loadings (n_components, n_columns) and noise (n_columns,) or None."""
-    if hasattr(model, "inverse_transform"):
+    if hasattr(model, "inverse_transform") and hasattr(model, "components_"):
         n_components = len(model.components_)
         offset = model.inverse_transform(np.zeros((1, n_components)))
         return offset[0], model.inverse_transform(np.eye(n_components)) - offset, None
     if hasattr(model, "components_") and hasattr(model, "mean_"):
         noise = getattr(model, "noise_variance_", None)
         return model.mean_, model.components_, None if np.ndim(noise) == 0 else noise
+    name = type(model).__name__
     raise TypeError(
         f"estimator must reconstruct its input, by inverse_transform or by components_ and mean_; "
-        f"{type(model).__name__} does not."
+        f"{name} does not. For its latents alone: make_pipeline(AlignNeurons(), RowWise({name}()))."
     )
 
 
