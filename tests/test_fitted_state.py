@@ -4,8 +4,12 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
+from sklearn.exceptions import NotFittedError
 
-from skneurovae import NeuroBehaviorVAE
+from skneurovae import NeuroBehaviorVAE, Recording
+from skneurovae.recordings.batches import Batch
+from skneurovae.recordings.masking import HidingSchedule
 
 QUICK = {
     "model_dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "window_length": 32,
@@ -41,7 +45,8 @@ def test_counts_are_asked_for_at_transform_too():
 def test_with_nothing_hidden_the_network_still_trains(worms):
     nothing = {"hide_neurons": (0.0, 0.0), "hide_spans": (0.0, 0.0), "hide_all_neurons": 0.0}
     model = NeuroBehaviorVAE(2, **nothing, **QUICK).fit(worms)
-    assert model.validation_scores_ == []
+    assert len(model.validation_scores_) == 3  # hidden neurons all the same
+    model.set_params(early_stopping=False).fit(worms)
     assert model.network_.read_out.abs().sum() > 0
 
 
@@ -74,3 +79,101 @@ def test_kept_weights_have_the_loss_that_is_told(worms):
     assert model.best_loss_ in model.validation_scores_
     model.set_params(early_stopping=False).fit(worms)
     assert model.best_loss_ == model.loss_curve_[-1]
+
+
+def test_a_failed_fit_leaves_the_model_as_it_was(worms):
+    X = np.random.default_rng(0).standard_normal((60, 6))
+    model = NeuroBehaviorVAE(2, **QUICK).fit(X)
+    before = model.transform(X)
+    with pytest.raises(ValueError, match="n_heads=7"):
+        model.set_params(n_heads=7).fit(np.ones((60, 9)) * np.arange(60)[:, None])
+    model.set_params(n_heads=2)
+    np.testing.assert_array_equal(model.transform(X), before)
+    fresh = NeuroBehaviorVAE(2, **{**QUICK, "n_heads": 7})
+    with pytest.raises(ValueError, match="n_heads=7"):
+        fresh.fit(X)
+    with pytest.raises(NotFittedError):
+        fresh.transform(X)
+
+
+def test_updates_hide_other_neurons_each_time(worms, monkeypatch):
+    drawn = []
+    hide = HidingSchedule.hide
+
+    def spy(schedule, batch, generator=None):
+        hidden = hide(schedule, batch, generator)
+        drawn.append(hidden.shown.clone())
+        return hidden
+
+    model = NeuroBehaviorVAE(2, **QUICK).fit(worms[:1])
+    monkeypatch.setattr(HidingSchedule, "hide", spy)
+    for _ in range(2):
+        model.partial_fit(worms[:1])
+    assert len(drawn) == 4  # an epoch is counted, then run
+    assert not torch.equal(drawn[1], drawn[3])
+
+
+def test_shrinkage_may_change_between_fits(worms):
+    model = NeuroBehaviorVAE(2, **QUICK, warm_start=True).fit(worms[:1])
+    model.set_params(shrinkage=7.0).fit(worms[:1])
+    assert model.network_.shrinkage.item() == 7.0
+
+
+def test_latents_keep_their_number_when_the_parameter_changes(worms):
+    model = NeuroBehaviorVAE(2, **QUICK).fit(worms[:1])
+    latents = model.set_params(n_components=5).transform(worms[:1])
+    assert model.inverse_transform(latents)[0].shape[1] == len(model.identities_)
+    assert len(model.get_feature_names_out()) == 2
+
+
+def test_many_recordings_refuse_pandas_in_one_line(worms):
+    model = NeuroBehaviorVAE(2, **QUICK).fit(worms[:2]).set_output(transform="pandas")
+    with pytest.raises(ValueError, match=r"set_output\(transform='pandas'\) serves one recording"):
+        model.transform(worms[:2])
+
+
+def test_behavior_of_many_recordings_is_refused(worms):
+    model = NeuroBehaviorVAE(2, **QUICK).fit(worms[:2])
+    with pytest.raises(ValueError, match="behavior must be one array"):
+        model.predict_from_behavior([worms[0].behavior, worms[1].behavior])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_predictions_keep_the_precision_of_the_input(worms, dtype):
+    recording = worms[0].replace(traces=worms[0].traces.astype(dtype))
+    model = NeuroBehaviorVAE(2, **QUICK).fit([recording])
+    for result in (model.predict, model.impute):
+        assert {a[0].dtype for a in result([recording], return_std=True)} == {np.dtype(dtype)}
+
+
+def test_twins_are_hidden_together(worms):
+    batch = SimpleBatch(n_windows=64, neurons=[0, 1, 0, 2, 1, 3])
+    shown = HidingSchedule(spans=(0.0, 0.0), everything=0.0).hide(batch).shown[:, 0]
+    assert (shown[:, 0] == shown[:, 2]).all()
+    assert (shown[:, 1] == shown[:, 4]).all()
+    assert not (shown[:, 0] == shown[:, 1]).all()
+
+
+def SimpleBatch(n_windows, neurons):
+    """Complete windows of a few neurons."""
+    shape = (n_windows, 8, len(neurons))
+    seen = torch.ones(shape, dtype=torch.bool)
+    return Batch(
+        traces=torch.zeros(shape), observed=seen, behavior=torch.zeros(n_windows, 8, 0),
+        behavior_observed=torch.zeros(n_windows, 8, 0, dtype=torch.bool),
+        stimulus=torch.zeros(n_windows, 8, 0), valid=seen[..., 0],
+        neurons=torch.tensor(neurons).expand(n_windows, -1),
+        recording=torch.zeros(n_windows, dtype=torch.int64),
+        start=torch.zeros(n_windows, dtype=torch.int64),
+    )  # fmt: skip
+
+
+def test_integer_identities_and_columns_do_not_mix():
+    rng = np.random.default_rng(0)
+    traces = [rng.standard_normal((60, 3)) + shift for shift in (0, 100)]
+    animals = [Recording(traces[0], identities=[1, 2, 3]), Recording(traces[1])]
+    behavior = [rng.standard_normal((60, 1)) for _ in animals]
+    animals = [a.replace(behavior=b) for a, b in zip(animals, behavior)]
+    model = NeuroBehaviorVAE(1, **QUICK).fit(animals)
+    assert model.identities_.tolist() == [1, 2, 3, "column 0", "column 1", "column 2"]
+    assert abs(model.predict_from_behavior(behavior[0], identities=[1]).mean()) < 5

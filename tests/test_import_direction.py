@@ -17,9 +17,11 @@ MAY_IMPORT = {
     "baselines": {"recordings", "metrics"},
     "decoding": {"recordings", "metrics"},
     "datasets": {"recordings", "metrics"},
+    "model_selection": {"recordings", "metrics", "baselines", "inspection"},
+    "inspection": set(),
     "estimators": {"recordings", "objectives", "networks", "training", "metrics", "baselines"},
 }
-WITHOUT_TORCH = ("metrics", "baselines", "decoding", "datasets", "recordings")
+WITHOUT_TORCH = sorted(MAY_IMPORT.keys() - {"objectives", "networks", "training", "estimators"})
 LONGEST = 400
 
 

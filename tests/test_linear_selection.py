@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test_linear_gaussian import N, T, dense_posterior, model, traces  # noqa: F401
 
+from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.baselines.linear_gaussian import infer
 from skneurovae.baselines.linear_selection import fit_linear_gaussian, hidden_r2
 
@@ -65,3 +66,14 @@ def test_a_filter_chooses_by_what_a_filter_predicts():
     _, filtered = fitted(data, causal=True)
     assert filtered.score < smoother.score
     assert filtered.time_constant > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_choice_of_shrinkage_kills_the_loadings_of_a_small_recording(seed):
+    """EM does not revive loadings of 0, so a strong ridge must not start a weak one."""
+    rng = np.random.default_rng(seed)
+    latents = rng.standard_normal((300, 2))
+    X = latents @ rng.standard_normal((2, 6)) + rng.standard_normal((300, 6))
+    fitted = MissingFactorAnalysis(2, random_state=0).fit(X)
+    assert np.abs(fitted.loadings_).max() > 0.3
+    assert fitted.choice_.score > 0.02

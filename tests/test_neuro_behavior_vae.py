@@ -274,7 +274,7 @@ def test_validation_never_ends_worse_than_the_start(worms):
     seed = np.random.RandomState(0).randint(2**31 - 1)
     device = torch.device("cpu")
     with seeded(seed, device):
-        final = model._validation(model.network_, held_out, device, model._hiding(), seed)()
+        final = model._validation(model.network_, held_out, device, seed)()
     assert float(final.sum()) == pytest.approx(model.best_loss_, rel=1e-5)
     assert model.best_loss_ in (model.validation_scores_[0], min(model.validation_scores_))
 

@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from skneurovae.baselines.linear_gaussian import LinearGaussian, fit_em, infer, random_start
 
-SHRINKAGES = (3000.0, 1000.0, 300.0, 100.0, 10.0)  # from strong to weak: each starts the next
+# From weak to strong, as each starts the next: loadings that a strong one took to 0 stay there.
+SHRINKAGES = (10.0, 100.0, 300.0, 1000.0, 3000.0)
 WIDTHS = (0.75, 1.5, 3.0, 6.0, 12.0)  # standard deviation of a Gaussian, in time steps
 TIME_CONSTANTS = (1.0, 3.0, 10.0, 30.0, 100.0)  # in time steps
 EVIDENCE = (1.0, 0.5, 0.25, 0.1, 0.05)

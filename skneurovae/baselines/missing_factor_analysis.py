@@ -261,8 +261,9 @@ def own_moments(recording):
     """
     observed = ~np.isnan(recording.traces)
     count = np.maximum(observed.sum(0), 1)
-    mean = np.nansum(recording.traces, axis=0) / count
-    return mean, np.sqrt(np.nansum((recording.traces - mean) ** 2, axis=0) / count)
+    mean = (np.nansum(recording.traces, axis=0) / count).astype(recording.traces.dtype)
+    std = np.sqrt(np.nansum((recording.traces - mean) ** 2, axis=0) / count)
+    return mean, std.astype(recording.traces.dtype)
 
 
 def _cast(array, recording):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,12 +17,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.baselines.linear_selection import share_neurons
 from skneurovae.estimators.inference import InferenceMixin
+from skneurovae.metrics import neuron_folds
 from skneurovae.recordings import NeuronVocabulary, check_recordings
 from skneurovae.recordings.batches import make_batches
 from skneurovae.recordings.masking import HidingSchedule
 from skneurovae.training import TrainingSettings, resolve_device, seeded, train
 
 _INPUTS = {"mask": True, "behavior": True, "stimulus": True, "identities": True}
+N_FOLDS = 3  # of neurons, in validation
 COLLAPSED = 0.01  # nats per time step, below which a component is taken to carry nothing
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
@@ -89,13 +93,14 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         fresh = not (self.warm_start and hasattr(self, "network_"))
-        recordings, _ = check_recordings(
-            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
-            estimator=self, reset=fresh,
-        )  # fmt: skip
-        self._check_parameters()
-        self._check_traces(recordings)
-        self._train(recordings, fresh, self.max_iter, context)
+        with _as_before_if_it_fails(self):
+            recordings, _ = check_recordings(
+                X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+                estimator=self, reset=fresh,
+            )  # fmt: skip
+            self._check_parameters()
+            self._check_traces(recordings)
+            self._train(recordings, fresh, self.max_iter, context)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -133,13 +138,14 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self : object
         """
         fresh = not hasattr(self, "network_")
-        recordings, _ = check_recordings(
-            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
-            estimator=self, reset=fresh,
-        )  # fmt: skip
-        self._check_parameters()
-        self._check_traces(recordings)
-        self._train(recordings, fresh, 1, None)
+        with _as_before_if_it_fails(self):
+            recordings, _ = check_recordings(
+                X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+                estimator=self, reset=fresh,
+            )  # fmt: skip
+            self._check_parameters()
+            self._check_traces(recordings)
+            self._train(recordings, fresh, 1, None)
         return self
 
     def _check_parameters(self):
@@ -151,20 +157,17 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             )
 
     def _train(self, recordings, fresh, n_epochs, context):
-        """Train, and leave the estimator as it was if that fails."""
-        known = getattr(self, "_vocabulary", None)
-        self._vocabulary = NeuronVocabulary() if fresh else copy.deepcopy(known)
-        try:
-            self._train_network(recordings, fresh, n_epochs, context)
-        except BaseException:
-            self._vocabulary = known
-            raise
+        self._vocabulary = NeuronVocabulary() if fresh else copy.deepcopy(self._vocabulary)
+        self._n_updates = 0 if fresh else getattr(self, "_n_updates", 0) + 1
+        self._train_network(recordings, fresh, n_epochs, context)
         self.identities_ = self._vocabulary.labels
         self._arguments = self._network_arguments()
 
     def _train_network(self, recordings, fresh, n_epochs, context):
         device = resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
+        if self._n_updates:  # each goes on with other numbers
+            seed = int(np.random.RandomState([seed, self._n_updates]).randint(2**31 - 1))
         with seeded(seed, device):
             rows = self._vocabulary.extend(recordings)
             validate_on = self.early_stopping and context is not None
@@ -188,8 +191,9 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
                 network,
                 batches,
                 settings=self._training_settings(n_epochs, annealing=context is not None),
-                validate=self._validation(network, held_out, device, hiding, seed),
+                validate=self._validation(network, held_out, device, seed),
                 on_epoch=self._on_epoch(context),
+                trust_start=self._start_is_fitted,
             )
         self.network_ = network.cpu().eval()
         self._device = str(device)
@@ -234,30 +238,36 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
                     part[1].append(row)
         return parts[0], parts[1] if parts[1][0] else None
 
-    def _validation(self, network, held_out, device, hiding, seed):
-        """Closure that returns the validation loss, with the same entries hidden each time."""
+    def _validation(self, network, held_out, device, seed):
+        """Closure that returns the loss of hidden neurons, every one hidden once, as in scoring."""
         if held_out is None:
             return None
         store = self._store(*held_out, device, torch.float32)
-        with seeded(seed, device):
-            blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
-            fixed = [hiding.hide(store.batch(block)) for block in blocks]
-
         shape = len(store.lengths), max(store.n_neurons)
+        folds = torch.full(shape, -1)
+        for number, recording in enumerate(held_out[0]):
+            several = len(set(held_out[1][number])) > 1  # a single neuron is predicted from nothing
+            fold = neuron_folds(recording, N_FOLDS, seed) if several else 0
+            folds[number, : recording.n_neurons] = torch.as_tensor(fold)
+        blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
+        fixed = []
+        for batch in map(store.batch, blocks):
+            fold = folds[batch.recording.cpu(), : batch.neurons.shape[1]].to(device)
+            for k in range(N_FOLDS):
+                fixed.append(replace(batch, shown=batch.shown & (fold != k)[:, None]))
 
         def validate():
             """Each neuron of each recording, as its share of the mean loss of all entries."""
-            total = torch.zeros(shape, device=device, dtype=torch.float64)
-            weight = torch.zeros(shape, device=device, dtype=torch.float64)
+            total, weight = torch.zeros(2, *shape, dtype=torch.float64)
             with torch.no_grad():
                 for batch in fixed:
+                    width = batch.neurons.shape[1]
                     for sums, values in zip((total, weight), network.evaluate(batch)):
-                        padded = values.new_zeros((len(values), shape[1]))
-                        padded[:, : values.shape[1]] = values
-                        sums.index_add_(0, batch.recording, padded.to(sums.dtype))
+                        values = values.cpu().double()
+                        sums[:, :width].index_add_(0, batch.recording.cpu(), values)
             return total[weight > 0] / weight.sum()
 
-        # With nothing hidden there is nothing to choose weights by: all epochs are run.
+        # Where no neuron is held out that the model knows, all epochs are run.
         return validate if len(validate()) else None
 
     def _training_settings(self, n_epochs, annealing):
@@ -289,9 +299,12 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         """What training hides from the encoder; nothing by default."""
         return HidingSchedule(neurons=(0.0, 0.0), spans=(0.0, 0.0), behavior=0.0, everything=0.0)
 
+    # Whether `_start_network` gives a fitted model, to be left only for a clearly better one.
+    _start_is_fitted = False
+
     @property
     def _n_features_out(self):
-        return self.n_components
+        return self._arguments["n_components"]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -318,6 +331,18 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             self.network_ = network.eval()
             if torch.device(self._device).type == "cuda" and not torch.cuda.is_available():
                 self._device = "cpu"
+
+
+@contextmanager
+def _as_before_if_it_fails(estimator):
+    """Take back whatever a failed fit has set."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def _cut(recording, span):

@@ -39,6 +39,7 @@ class GenerationMixin:
             If the number of components or the lengths do not fit.
         """
         check_is_fitted(self)
+        n_components = self._n_features_out
         many = isinstance(Z, list) or np.ndim(Z) == 3
         latents = [np.asarray(z) for z in (Z if many else [Z])]
         behaviors = behavior if many and behavior is not None else [behavior] * len(latents)
@@ -46,9 +47,9 @@ class GenerationMixin:
             raise ValueError(f"behavior has {len(behaviors)} entries; Z has {len(latents)}.")
         decoded = []
         for number, (z, b) in enumerate(zip(latents, behaviors)):
-            if z.ndim != 2 or z.shape[1] != self.n_components:
+            if z.ndim != 2 or z.shape[1] != n_components:
                 raise ValueError(
-                    f"Z of recording {number} must have shape (n_timesteps, {self.n_components}), "
+                    f"Z of recording {number} must have shape (n_timesteps, {n_components}), "
                     f"got {z.shape}."
                 )
             if not np.isfinite(z).all():
@@ -76,7 +77,8 @@ class GenerationMixin:
             Also return the standard deviation of an observation.
         n_samples : int, default=None
             Return this many draws of traces in place of the mean. Latents are drawn jointly over
-            the time steps of a window and blend from one window to the next.
+            the time steps of a window (each step by itself if `causal`) and blend from one window
+            to the next.
         random_state : int, RandomState instance or None, default=None
             Of the draws.
 
@@ -99,6 +101,12 @@ class GenerationMixin:
                 raise ValueError(
                     "return_std has no meaning together with n_samples: take it from them."
                 )
+        many = isinstance(behavior, (list, tuple)) and np.ndim(behavior[0]) > 1
+        if many or (isinstance(behavior, np.ndarray) and behavior.ndim > 2):
+            raise ValueError(
+                "behavior must be one array of shape (n_timesteps, n_behaviors); call "
+                "predict_from_behavior for each recording."
+            )
         behavior = np.atleast_1d(np.asarray(behavior, dtype=float))
         columns = self._columns(identities)
         recording = self._all_neurons(len(behavior), behavior, behavior.dtype)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.baselines.missing_factor_analysis import own_moments
@@ -40,6 +41,12 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         std : like `latents`, only if `return_std`
         """
         recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        container = _get_output_config("transform", self)["dense"]
+        if container != "default" and form.kind != "array":
+            raise ValueError(
+                f"set_output(transform={container!r}) serves one recording, a 2-D X; transform "
+                "each of many, or use 'default'."
+            )
         result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
         latents = form.wrap([r["mean"] for r in result])
         return (latents, form.wrap([r["std"] for r in result])) if return_std else latents

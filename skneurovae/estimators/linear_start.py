@@ -80,6 +80,20 @@ def count_entries(recordings):
     return float(sum((~np.isnan(r.traces)).sum() for r in recordings))
 
 
+def take_over(network, old):
+    """Copy the weights of `old` into `network`, which may have more neurons."""
+    state = network.state_dict()
+    for name, value in old.state_dict().items():
+        if state[name].shape == value.shape:
+            state[name] = value.clone()
+        elif name in ("loadings", "center", "psi", "evidence"):  # neurons, then lagged behavior
+            state[name][: old.n_neurons] = value[: old.n_neurons]
+            state[name][network.n_neurons :] = value[old.n_neurons :]
+        else:
+            state[name][: len(value)] = value
+    network.load_state_dict(state)
+
+
 def grow_linear(network, recordings, rows, n_before):
     """Give rows from `n_before` on the loadings of one M-step on their own recordings."""
     new = np.arange(n_before, network.n_neurons)

@@ -15,6 +15,7 @@ from skneurovae.estimators.linear_start import (
     grow_linear,
     start_linear,
     start_pooled,
+    take_over,
 )
 from skneurovae.networks.pooled import PooledNetwork
 from skneurovae.networks.precision import PrecisionNetwork
@@ -296,6 +297,10 @@ default="gaussian"
                 raise ValueError(f"behavior_lags must be {limit}, got {lag}.")
 
     @property
+    def _start_is_fitted(self):
+        return self.neuron_encoder == "precision"
+
+    @property
     def _sizes(self):
         return {
             name: default if getattr(self, name) is None else getattr(self, name)
@@ -359,19 +364,12 @@ default="gaussian"
                     "only go on with the same network."
                 )
         network = self._new_network(arguments)
-        state = network.state_dict()
         n_before = old.n_neurons
-        for name, value in old.state_dict().items():
-            if state[name].shape == value.shape:
-                state[name] = value.clone()
-            elif name in ("loadings", "center", "psi", "evidence"):  # neurons, then lagged behavior
-                state[name][:n_before] = value[:n_before]
-                state[name][len(self._vocabulary) :] = value[n_before:]
-            else:
-                state[name][: len(value)] = value
-        network.load_state_dict(state)
+        take_over(network, old)
         if self.neuron_encoder == "precision":  # the prior of the read-out is spread over them
             network.n_entries.copy_(old.n_entries * adding + count_entries(recordings))
+            if self.shrinkage != "auto":
+                network.shrinkage.fill_(self.shrinkage)
         if self.neuron_encoder == "pooled":
             return start_pooled(network, recordings, rows, n_before)
         if len(self._vocabulary) > n_before:

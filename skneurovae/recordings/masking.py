@@ -84,7 +84,9 @@ class HidingSchedule:
         n_windows, n_timesteps, n_neurons = batch.shown.shape
         n_behaviors = batch.behavior.shape[2]
 
-        chance = uniform(n_windows, n_neurons)
+        # One draw per identity: a twin that stays shown would give the hidden one away.
+        rows = batch.neurons.clamp(min=0)
+        chance = uniform(n_windows, int(rows.max()) + 1).gather(1, rows)
         spared = _one_of(batch.shown.any(1), chance)[:, None]
         drop = chance < _between(self.neurons, uniform(n_windows, 1))
         rate = _between(self.spans, uniform(n_windows, 1, 1))
@@ -124,8 +126,7 @@ def _between(bounds, chance):
 
 
 def _one_of(present, chance):
-    """Mark in each row the one of those `present` with the largest `chance`; both (B, n)."""
+    """Mark in each row those of `present` with the largest `chance`, one and its twins; (B, n)."""
     if present.shape[1] == 0:
         return present
-    best = torch.where(present, chance, -1.0).argmax(1, keepdim=True)
-    return torch.zeros_like(present).scatter(1, best, True) & present
+    return present & (chance == torch.where(present, chance, -1.0).amax(1, keepdim=True))

@@ -21,7 +21,7 @@ class NeuronVocabulary:
     ----------
     labels : ndarray of object, shape (n_rows,)
         Identity of each row; "session:column" or "recording number:column" for a neuron without
-        one, or the column, an int, where recordings share columns.
+        one; where recordings share columns the column, an int, or "column 3" next to identities.
 
     Examples
     --------
@@ -51,6 +51,9 @@ class NeuronVocabulary:
         """Identity, or what stands for it, of each row."""
         labels = np.empty(len(self), dtype=object)
         labels[:] = self._labels
+        if self._by_label:  # an integer column must not look like an identity
+            for row in self._by_column:
+                labels[row] = f"column {labels[row]}"
         return labels
 
     def extend(self, recordings):

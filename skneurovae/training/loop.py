@@ -96,15 +96,16 @@ def train(
     settings: TrainingSettings,
     validate: Callable[[], float | torch.Tensor] | None = None,
     on_epoch: Callable[[EpochLog], bool | None] | None = None,
+    trust_start: bool = False,
 ) -> History:
     """Train a network in place and leave it with its best weights, in evaluation mode.
 
-    With `validate` these are the weights with the lowest validation loss, or those of the start
-    unless that loss is lower than the start's by more than its standard error; without, all epochs
-    are run and the last weights are kept, since a training loss whose terms are annealed does not
-    tell which are better. Validation runs in evaluation mode, with the schedules of the network at
-    their final values and with the same random numbers each time: its losses differ by the weights
-    alone.
+    With `validate` these are the weights with the lowest validation loss, and with `trust_start`
+    those of the start unless that loss is lower than the start's by more than the standard error of
+    the difference; without, all epochs are run and the last weights are kept, since a training loss
+    whose terms are annealed does not tell which are better. Validation runs in evaluation mode,
+    with the schedules of the network at their final values and with the same random numbers each
+    time: its losses differ by the weights alone.
 
     When a loss or gradient is not finite, training goes back to the weights and the state of the
     optimizer after the last epoch that went well, and on with half the learning rate.
@@ -123,6 +124,8 @@ def train(
         (neurons of recordings, say), for the standard error. No gradient is kept.
     on_epoch : callable, default=None
         ``on_epoch(log)`` is called after every epoch; training stops when it returns True.
+    trust_start : bool, default=False
+        The network starts as a fitted model, to be left only for what is better beyond chance.
 
     Returns
     -------
@@ -190,7 +193,7 @@ def train(
         since = history.n_iter - max(improved_at, settings.warmup_end)
         if stop or (validate is not None and since >= settings.n_iter_no_change):
             break
-    if validate is not None and not _clearly_lower(best_shares, shares):
+    if validate is not None and trust_start and not _clearly_lower(best_shares, shares):
         best, history.best_epoch = start, 0
     run.restore(best)
     run.finish_schedules()
