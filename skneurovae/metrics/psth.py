@@ -130,7 +130,7 @@ def psth_ceiling(traces, conditions, *, n_splits=100, random_state=0):
     labels, sizes = np.unique(conditions, return_counts=True)
     if sizes.min() < 2:
         raise ValueError(
-            f"condition {labels[sizes.argmin()]!r} has one trial; halves need two or more."
+            f"condition {labels[sizes.argmin()]} has one trial; halves need two or more."
         )
     if n_splits < 1:
         raise ValueError(f"n_splits must be 1 or more; got {n_splits}.")
