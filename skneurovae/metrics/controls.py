@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.recordings import check_recordings
 
@@ -71,6 +72,10 @@ class TimeShifted:
         if name == "estimator" or name in NOT_SHIFTED:
             raise AttributeError(f"TimeShifted has no {name!r}: it shifts predict and transform.")
         return getattr(self.estimator, name)
+
+    def __sklearn_is_fitted__(self):
+        check_is_fitted(self.estimator)
+        return True
 
     def predict(self, X, **options):
         """Predictions of the estimator, shifted.
@@ -249,9 +254,9 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_
     >>> from skneurovae.baselines import MissingFactorAnalysis
     >>> from skneurovae.datasets import make_worms
     >>> from skneurovae.metrics import co_smoothing_score, evaluate
-    >>> worms, _ = make_worms(3, n_timesteps=400, n_identities=30, n_recorded=20, random_state=0)
-    >>> model = MissingFactorAnalysis(3).fit(worms[:2])
-    >>> result = evaluate(co_smoothing_score, model, worms[2:])
+    >>> worms, _ = make_worms(4, n_timesteps=400, n_identities=20, n_recorded=18, random_state=0)
+    >>> model = MissingFactorAnalysis(3).fit(worms[:3])
+    >>> result = evaluate(co_smoothing_score, model, worms[3:])
     >>> result.score > result.null
     True
     """
