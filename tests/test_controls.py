@@ -173,15 +173,16 @@ def test_evaluate_puts_null_baseline_and_samples_beside_the_score(data):
         asked.append((estimator, y))
         return co_smoothing_score(estimator, X)
 
-    result = evaluate(scorer, model, data[2:], "y", baseline=weak, n_shifts=4)
+    result = evaluate(scorer, model, data[2:], "y", baseline=weak, n_shifts=8)
     assert result.score == co_smoothing_score(model, data[2:])
     assert result.baseline == co_smoothing_score(weak, data[2:])
     assert result.n_effective == pytest.approx(effective_samples(data[2:]))
     shifted = [e for e, _ in asked if isinstance(e, TimeShifted)]
-    assert len(shifted) == 4
+    assert len(shifted) == 8
     assert all(y == "y" for _, y in asked)
     longest = max(autocorrelation_time(x) for x in data[2:])
     assert all(2 * longest <= abs(e.shift) <= 200 for e in shifted)
+    assert {np.sign(e.shift) for e in shifted} == {-1, 1}
     expected = np.mean([co_smoothing_score(e, data[2:]) for e in shifted])
     assert result.null == pytest.approx(expected)
     assert result.null < 0.05 < 0.8 < result.score

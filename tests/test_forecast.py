@@ -133,6 +133,22 @@ def test_copying_the_last_value_has_no_skill(recordings):
     assert (np.diff(errors.mae) > 0).all()  # a random walk
 
 
+def test_neurons_without_a_last_value_have_no_part_in_skill(recordings):
+    traces = recordings[0].traces.copy()
+    traces[:10, 1] = np.nan  # the first context
+    made = forecast(Model(half), [traces], horizon=4, context=10)[0]
+    assert np.isnan(made.last).sum() == 1
+    model = Model(lambda x: np.nan_to_num(half(x)))
+    unit = made.truth.std((0, 1))
+    scored = ~np.isnan(made.last)
+    errors = [
+        (((made.truth[:, 0] - guess) / unit)[scored] ** 2).sum()
+        for guess in (made.prediction[:, 0], made.last)
+    ]
+    skill = forecast_errors(model, [traces], horizon=4, context=10).skill[0]
+    assert skill == pytest.approx(1 - errors[0] / errors[1], abs=1e-9)
+
+
 def test_bits_are_those_of_the_hidden_bins():
     rng = np.random.default_rng(0)
     X = [rng.poisson(1.5, (n, 4)).astype(float) for n in (50, 71)]
@@ -180,6 +196,8 @@ def test_wrong_input_is_refused(recordings):
     for wrong in ({"horizon": 0}, {"context": 0}, {"stride": 0}):
         with pytest.raises(ValueError, match="1 or more"):
             forecast(Model(half), recordings, **({"horizon": 4, "context": 10} | wrong))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        forecast_errors(Model(lambda x: x), recordings, horizon=4, context=10)
     with pytest.raises(ValueError, match="no neuron can be scored"):
         forecast_score(Model(half), [np.ones((60, 2))], horizon=4, context=10)
 

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.stats import norm
 
 from skneurovae.metrics.asking import average, co_smoothed
+from skneurovae.metrics.values import observed_mean, varies
 
 
 def coverage(traces, mean, std, level=0.9):
@@ -132,7 +133,7 @@ def coverage_score(estimator, X, y=None, *, level=0.9, n_folds=3, random_state=0
     inside = []
     for traces, mean, std in _hidden(estimator, X, n_folds, random_state):
         z, scored = _standardized(traces, mean, std)
-        inside.append(_mean_per_neuron(np.where(scored, np.abs(z) <= width, np.nan)))
+        inside.append(observed_mean(np.where(scored, np.abs(z) <= width, np.nan)))
     return average(inside)
 
 
@@ -166,13 +167,9 @@ def crps_score(estimator, X, y=None, *, n_folds=3, random_state=0):
     """
     scores = []
     for traces, mean, std in _hidden(estimator, X, n_folds, random_state):
-        scored = ~np.isnan(traces)
-        own_mean = _mean_per_neuron(traces)
-        spread = np.sqrt(_mean_per_neuron((traces - own_mean) ** 2))
-        # What is left of a constant trace is rounding.
-        largest = np.where(scored, np.abs(traces), 0.0).max(0, initial=0.0)
-        unit = np.where(spread > 1e-12 * largest, spread, np.nan)
-        scores.append(-_mean_per_neuron(crps_gaussian(traces, mean, std)) / unit)
+        spread = np.sqrt(observed_mean((traces - observed_mean(traces)) ** 2))
+        unit = np.where(varies(traces), spread, np.nan)
+        scores.append(-observed_mean(crps_gaussian(traces, mean, std)) / unit)
     return average(scores)
 
 
@@ -206,10 +203,3 @@ def _half_width(level):
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1; got {level}.")
     return norm.ppf((1 + level) / 2)
-
-
-def _mean_per_neuron(values):
-    """Mean of each column over entries that are not NaN; NaN where all are."""
-    scored = ~np.isnan(values)
-    total = np.where(scored, values, 0.0).sum(0)
-    return np.where(scored.any(0), total / np.maximum(scored.sum(0), 1), np.nan)

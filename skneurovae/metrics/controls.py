@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.metrics.values import observed_mean, varies
 from skneurovae.recordings import check_recordings
 
 # Methods whose answers a proxy would hand on unshifted, and so make the null as good as the score.
@@ -173,15 +174,12 @@ def autocorrelation_time(traces):
             f"traces must be finite or NaN, of shape (n_timesteps, n_neurons); got {traces.shape}."
         )
     n_timesteps = len(traces)
-    observed = ~np.isnan(traces)
-    values = np.where(observed, traces, 0.0)
-    deviation = np.where(observed, traces - values.sum(0) / np.maximum(observed.sum(0), 1), 0.0)
-    square = (deviation**2).sum(0)
-    varies = square > observed.sum(0) * (1e-12 * np.abs(values).max(0, initial=0.0)) ** 2
-    if not varies.any():
+    traces = traces[:, varies(traces)]
+    if traces.size == 0:
         raise ValueError("no neuron varies, so there is no autocorrelation time.")
-    observed, deviation = observed[:, varies].astype(float), deviation[:, varies]
-    n_pairs = np.round(_lagged_products(observed))
+    observed = ~np.isnan(traces)
+    deviation = np.where(observed, traces - observed_mean(traces), 0.0)
+    n_pairs = np.round(_lagged_products(observed.astype(float)))
     mean_product = _lagged_products(deviation) / np.maximum(n_pairs, 1)
     # Without gaps this is the sum of products over n_timesteps, whose noise fades with the lag.
     covariance = mean_product * (1 - np.arange(n_timesteps) / n_timesteps)[:, None]

@@ -8,7 +8,7 @@ import numpy as np
 
 from skneurovae.metrics.asking import average, known_neurons, predict, side_by_side
 from skneurovae.metrics.controls import TimeShifted
-from skneurovae.metrics.values import bits_per_spike, r2_per_neuron
+from skneurovae.metrics.values import bits_per_spike, observed_mean, r2_per_neuron, varies
 from skneurovae.recordings import check_recordings
 
 
@@ -269,20 +269,17 @@ def _r2(made, step):
 
 
 def _mae(made, step):
-    truth = made.truth[:, step]
-    scored = ~np.isnan(truth)
-    error = np.where(scored, np.abs(truth - made.prediction[:, step]), 0.0).sum(0)
-    return np.where(scored.any(0), error / np.maximum(scored.sum(0), 1), np.nan)
+    # A NaN of the prediction would drop out here; R2, which comes first, refuses it.
+    return observed_mean(np.abs(made.truth[:, step] - made.prediction[:, step]))
 
 
 def _skill(made, step):
     truth = made.truth[:, step]
     # Without units, the copy's error of the loudest neuron would be all that counts.
-    seen = ~np.isnan(made.truth).all((0, 1))
-    spread = np.full(len(seen), np.nan)
-    spread[seen] = np.nanstd(made.truth[:, :, seen], axis=(0, 1))
-    scored = ~np.isnan(truth) & ~np.isnan(made.last) & (spread > 0)
-    unit = np.where(spread > 0, spread, 1.0)
+    rows = _rows(made.truth)
+    moves = varies(rows)
+    unit = np.where(moves, np.sqrt(observed_mean((rows - observed_mean(rows)) ** 2)), 1.0)
+    scored = ~np.isnan(truth) & ~np.isnan(made.last) & moves
     model, copy = (
         np.sum(np.where(scored, (truth - guess) / unit, 0.0) ** 2)
         for guess in (made.prediction[:, step], made.last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skneurovae.metrics.values import r2_per_neuron
+from skneurovae.metrics.values import observed_mean, r2_per_neuron, varies
 
 
 def psth(traces, conditions):
@@ -29,7 +29,7 @@ def psth(traces, conditions):
         If `traces` is not 3-D or `conditions` has another number of trials.
     """
     traces, conditions = _check(traces, conditions)
-    return np.stack([_mean(traces[conditions == c]) for c in np.unique(conditions)])
+    return np.stack([observed_mean(traces[conditions == c]) for c in np.unique(conditions)])
 
 
 def psth_score(rates, traces, conditions):
@@ -140,14 +140,11 @@ def psth_ceiling(traces, conditions, *, n_splits=100, random_state=0):
     for _ in range(n_splits):
         halves = [[], []]
         for own in map(rng.permutation, trials):
-            halves[0].append(_mean(traces[own[: len(own) // 2]]))
-            halves[1].append(_mean(traces[own[len(own) // 2 :]]))
+            halves[0].append(observed_mean(traces[own[: len(own) // 2]]))
+            halves[1].append(observed_mean(traces[own[len(own) // 2 :]]))
         correlations.append(_correlation(*map(np.concatenate, halves)))
-    correlations = np.array(correlations)
-    scored = ~np.isnan(correlations)
-    r = np.where(scored, correlations, 0.0).sum(0) / np.maximum(scored.sum(0), 1)
-    r = np.clip(r, 0, None)
-    return _mean_over_neurons(np.where(scored.any(0), np.sqrt(2 * r / (1 + r)), np.nan))
+    r = np.clip(observed_mean(np.array(correlations)), 0, None)
+    return _mean_over_neurons(np.sqrt(2 * r / (1 + r)))
 
 
 def _check(traces, conditions):
@@ -176,32 +173,21 @@ def _pair(rates, traces, conditions):
     return truth.reshape(-1, truth.shape[-1]), prediction.reshape(-1, truth.shape[-1])
 
 
-def _mean(trials):
-    """Mean over trials of what was observed."""
-    observed = ~np.isnan(trials)
-    total = np.where(observed, trials, 0.0).sum(0)
-    return np.where(observed.any(0), total / np.maximum(observed.sum(0), 1), np.nan)
-
-
 def _correlation(truth, prediction):
     """Pearson correlation of columns over entries observed in both.
 
     NaN if the truth is constant, 0 if only the prediction is.
     """
-    scored = ~np.isnan(truth) & ~np.isnan(prediction)
-    count = np.maximum(scored.sum(0), 1)
-    centered = []
+    missing = np.isnan(truth) | np.isnan(prediction)
+    moves, columns = [], []
     for values in (truth, prediction):
-        values = np.where(scored, values, 0.0)
-        deviation = np.where(scored, values - values.sum(0) / count, 0.0)
-        # What is left of a constant column is rounding.
-        rounding = 1e-12 * np.abs(values).max(0, initial=0.0) * np.sqrt(count)
-        norm = np.sqrt((deviation**2).sum(0))
-        centered.append((deviation, np.where(norm > rounding, norm, 0.0)))
-    (a, norm_a), (b, norm_b) = centered
-    product = norm_a * norm_b
-    r = np.where(product > 0, (a * b).sum(0) / np.where(product > 0, product, 1.0), 0.0)
-    return np.where(norm_a > 0, r, np.nan)
+        values = np.where(missing, np.nan, values)
+        moves.append(varies(values))
+        columns.append(np.where(missing, 0.0, values - observed_mean(values)))
+    (a, b), both = columns, moves[0] & moves[1]
+    norm = np.sqrt((a**2).sum(0) * (b**2).sum(0))
+    r = np.where(both, (a * b).sum(0) / np.where(both, norm, 1.0), 0.0)
+    return np.where(moves[0], r, np.nan)
 
 
 def _mean_over_neurons(values):

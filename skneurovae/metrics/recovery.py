@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from skneurovae.metrics.alignment import affine_r2, check_blocks, check_latents, halves
+from skneurovae.metrics.values import varies
 
 
 def latent_r2(truth, latents, *, cross_fitted=True, n_blocks=10):
@@ -92,5 +93,5 @@ def _standardized(columns):
     """Columns of mean 0 and length 1, or 0 where they are constant."""
     deviation = columns - columns.mean(0)
     length = np.linalg.norm(deviation, axis=0)
-    varies = length > 1e-12 * np.abs(columns).max(0) * np.sqrt(len(columns))
-    return np.where(varies, deviation / np.where(varies, length, 1.0), 0.0)
+    moves = varies(columns)
+    return np.where(moves, deviation / np.where(moves, length, 1.0), 0.0)

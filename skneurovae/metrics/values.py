@@ -7,6 +7,21 @@ import numpy as np
 MIN_RATE = 1e-9  # counts per bin; rates are clipped here, as in the Neural Latents Benchmark
 
 
+def observed_mean(values):
+    """Mean over the first axis of entries that are not NaN; NaN, without a warning, if all are."""
+    observed = ~np.isnan(values)
+    total = np.where(observed, values, 0.0).sum(0)
+    return np.where(observed.any(0), total / np.maximum(observed.sum(0), 1), np.nan)
+
+
+def varies(columns):
+    """Which columns are more than a constant, its rounding, and NaN."""
+    observed = ~np.isnan(columns)
+    square = np.where(observed, columns - observed_mean(columns), 0.0) ** 2
+    largest = np.where(observed, np.abs(columns), 0.0).max(0, initial=0.0)
+    return square.sum(0) > observed.sum(0) * (1e-12 * largest) ** 2
+
+
 def r2_per_neuron(traces, prediction, mask=None):
     """Coefficient of determination of each neuron, 1 - SSE / SST.
 
@@ -41,13 +56,11 @@ def r2_per_neuron(traces, prediction, mask=None):
     if not np.isfinite(prediction[scored]).all():
         bad = np.flatnonzero((scored & ~np.isfinite(prediction)).any(0))
         raise ValueError(f"prediction of neuron {bad[0]} is NaN or infinite where it is evaluated.")
-    count = scored.sum(0)
-    values = np.where(scored, traces, 0.0)
-    mean = values.sum(0) / np.maximum(count, 1)
-    total = (np.where(scored, traces - mean, 0.0) ** 2).sum(0)
+    evaluated = np.where(scored, traces, np.nan)
+    total = (np.where(scored, traces - observed_mean(evaluated), 0.0) ** 2).sum(0)
     error = (np.where(scored, traces - prediction, 0.0) ** 2).sum(0)
-    varies = total > count * (1e-12 * np.abs(values).max(0, initial=0.0)) ** 2
-    return np.where(varies, 1 - error / np.where(varies, total, 1.0), np.nan)
+    moves = varies(evaluated)
+    return np.where(moves, 1 - error / np.where(moves, total, 1.0), np.nan)
 
 
 def bits_per_spike(counts, rates, null=None):
