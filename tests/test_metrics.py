@@ -7,6 +7,7 @@ from skneurovae.metrics import (
     behavior_prediction_score,
     bits_per_spike,
     co_smoothing_bits,
+    co_smoothing_bits_per_neuron,
     co_smoothing_r2,
     co_smoothing_score,
     hide_neurons,
@@ -241,3 +242,27 @@ def test_co_smoothing_bits_pools_hidden_neurons_of_all_recordings():
     assert len(spy.calls) == 3
     with pytest.raises(ValueError, match="counts must not be negative"):
         co_smoothing_bits(spy, [Recording(-r.traces) for r in recordings[:1]])
+
+
+def test_co_smoothing_bits_of_each_neuron_add_up_to_the_pooled_value():
+    rng = np.random.default_rng(0)
+    rates = [rng.uniform(0.2, 3, shape) for shape in [(60, 4), (90, 3)]]
+    recordings = [
+        Recording(rng.poisson(r).astype(float), identities=np.arange(1, r.shape[1] + 1))
+        for r in rates
+    ]
+    recordings[1].traces[:, 0] = 0
+    spy = Spy(lambda i, r: np.where(np.isnan(r.traces).all(0), rates[i], 1e6), identities=[1, 2, 4])
+    bits = co_smoothing_bits_per_neuron(spy, recordings)
+    assert [np.isnan(b).tolist() for b in bits] == [
+        [False, False, True, False],
+        [True, False, True],
+    ]
+    alone = [bits_per_spike(r.traces[:, [1]], q[:, [1]]) for r, q in zip(recordings, rates)]
+    np.testing.assert_allclose([b[1] for b in bits], alone)
+    spikes = np.concatenate([r.traces.sum(0) for r in recordings])
+    # The silent neuron has no bits per spike, but what it was predicted costs the pooled value.
+    cost = rates[1][:, 0].sum() / np.log(2)
+    gain = np.nansum(np.concatenate(bits) * spikes) - cost
+    known = np.array([True, True, False, True, True, True, False])
+    assert co_smoothing_bits(spy, recordings) == pytest.approx(gain / spikes[known].sum(), abs=1e-6)

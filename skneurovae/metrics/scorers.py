@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from skneurovae.metrics.hiding import hide_neurons, hide_spans, labels_of, neuron_folds
-from skneurovae.metrics.values import bits_per_spike, r2_per_neuron
+from skneurovae.metrics.asking import (
+    average,
+    co_smoothed,
+    known_neurons,
+    predict,
+    side_by_side,
+)
+from skneurovae.metrics.hiding import hide_neurons, hide_spans
+from skneurovae.metrics.values import bits_per_spike, bits_per_spike_per_neuron, r2_per_neuron
 from skneurovae.recordings import check_recordings
 
 
@@ -28,7 +35,7 @@ def co_smoothing_r2(estimator, X, *, n_folds=3, random_state=0):
     """
     return [
         np.where(known, r2_per_neuron(recording.traces, prediction, known), np.nan)
-        for recording, prediction, known in _co_smoothed(estimator, X, n_folds, random_state)
+        for recording, prediction, known in co_smoothed(estimator, X, n_folds, random_state)
     ]
 
 
@@ -62,7 +69,7 @@ def co_smoothing_score(estimator, X, y=None, *, n_folds=3, random_state=0):
     Co-smoothing as in Pei et al. 2021 ("Neural Latents Benchmark '21"), with R2 for continuous
     traces in place of bits per spike, and every neuron hidden once.
     """
-    return _average(co_smoothing_r2(estimator, X, n_folds=n_folds, random_state=random_state))
+    return average(co_smoothing_r2(estimator, X, n_folds=n_folds, random_state=random_state))
 
 
 def co_smoothing_bits(estimator, X, y=None, *, n_folds=3, random_state=0):
@@ -93,16 +100,48 @@ def co_smoothing_bits(estimator, X, y=None, *, n_folds=3, random_state=0):
     See Also
     --------
     bits_per_spike : Of given rates.
+    co_smoothing_bits_per_neuron : The same for each neuron, for the median beside this value.
 
     References
     ----------
     Co-smoothing as in Pei et al. 2021 ("Neural Latents Benchmark '21"), every neuron hidden once.
     """
     counts, rates = [], []
-    for recording, prediction, known in _co_smoothed(estimator, X, n_folds, random_state):
+    for recording, prediction, known in co_smoothed(estimator, X, n_folds, random_state):
         counts.append(recording.traces[:, known])
         rates.append(prediction[:, known])
-    return bits_per_spike(_side_by_side(counts), _side_by_side(rates))
+    return bits_per_spike(side_by_side(counts), side_by_side(rates))
+
+
+def co_smoothing_bits_per_neuron(estimator, X, *, n_folds=3, random_state=0):
+    """Bits per spike of every hidden neuron.
+
+    The pooled `co_smoothing_bits` is ruled by busy neurons; the median over these is not.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+        Its predictions are counts per bin.
+    X : recordings
+        Of spike counts per bin.
+    n_folds : int, default=3
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    list of ndarray of shape (n_neurons,)
+        One per recording. NaN for neurons that are silent, or that the estimator cannot know.
+
+    Raises
+    ------
+    ValueError
+        As `co_smoothing_bits`, but neurons without a spike are no error.
+    """
+    scores = []
+    for recording, rates, known in co_smoothed(estimator, X, n_folds, random_state):
+        counts = np.where(known, recording.traces, np.nan)
+        scores.append(bits_per_spike_per_neuron(counts, rates))
+    return scores
 
 
 def reconstruction_score(estimator, X, y=None):
@@ -122,7 +161,7 @@ def reconstruction_score(estimator, X, y=None):
     float
     """
     recordings, _ = check_recordings(X)
-    return _average(_score(estimator, recordings, _predict(estimator, X, recordings)))
+    return average(_score(estimator, recordings, predict(estimator, X, recordings)))
 
 
 def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, random_state=0):
@@ -159,17 +198,17 @@ def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, rand
     """
     recordings, _ = check_recordings(X)
     pairs = [hide_spans(r, fraction, span_length, random_state) for r in recordings]
-    predictions = _predict(estimator, X, [recording for recording, _ in pairs])
+    predictions = predict(estimator, X, [recording for recording, _ in pairs])
     scores = []
     for recording, (shown, hidden), prediction in zip(recordings, pairs, predictions):
-        known = _known(estimator, recording)
+        known = known_neurons(estimator, recording)
         mean, std = (f(shown.traces[:, known], axis=0) for f in (np.nanmean, np.nanstd))
         unit = np.where(std > 0, std, 1.0)
         truth = np.where(hidden, recording.traces, np.nan)[:, known]
         total = np.nansum(((truth - mean) / unit) ** 2)
         error = np.nansum(((truth - prediction[:, known]) / unit) ** 2)
         scores.append(np.array(1 - error / total if total else np.nan))
-    return _average(scores)
+    return average(scores)
 
 
 def behavior_prediction_score(estimator, X, y=None):
@@ -196,64 +235,12 @@ def behavior_prediction_score(estimator, X, y=None):
         if recording.behavior is None:
             raise ValueError(f"recording {index} has no behavior to predict from.")
     hidden = [hide_neurons(r, np.ones(r.n_neurons, dtype=bool)) for r in recordings]
-    return _average(_score(estimator, recordings, _predict(estimator, X, hidden)))
-
-
-def _co_smoothed(estimator, X, n_folds, random_state):
-    """Yield `(recording, prediction, known)`, each neuron predicted in the fold that hides it."""
-    recordings, _ = check_recordings(X)
-    folds = [neuron_folds(r, n_folds, random_state) for r in recordings]
-    predictions = [np.empty(r.traces.shape) for r in recordings]
-    for fold in range(n_folds):
-        hidden = [f == fold for f in folds]
-        shown = [hide_neurons(*pair) for pair in zip(recordings, hidden)]
-        for i, prediction in enumerate(_predict(estimator, X, shown)):
-            predictions[i][:, hidden[i]] = prediction[:, hidden[i]]
-    for recording, prediction in zip(recordings, predictions):
-        yield recording, prediction, _known(estimator, recording)
-
-
-def _side_by_side(arrays):
-    """Columns of all arrays in one, the shorter ones continued by NaN."""
-    longest = max(len(array) for array in arrays)
-    padding = [((0, longest - len(array)), (0, 0)) for array in arrays]
-    padded = [np.pad(a, p, constant_values=np.nan) for a, p in zip(arrays, padding)]
-    return np.concatenate(padded, axis=1)
+    return average(_score(estimator, recordings, predict(estimator, X, hidden)))
 
 
 def _score(estimator, recordings, predictions):
     scores = []
     for recording, prediction in zip(recordings, predictions, strict=True):
-        known = _known(estimator, recording)
+        known = known_neurons(estimator, recording)
         scores.append(r2_per_neuron(recording.traces[:, known], prediction[:, known]))
     return scores
-
-
-def _average(scores):
-    means = [np.nanmean(score) for score in scores if not np.isnan(score).all()]
-    if not means:
-        raise ValueError(
-            "no neuron can be scored: all are constant, or unknown to the fitted estimator."
-        )
-    return float(np.mean(means))
-
-
-def _predict(estimator, X, recordings):
-    """Predictions for recordings, asked for in the form in which X came."""
-    if not isinstance(X, np.ndarray):
-        return [np.asarray(p) for p in estimator.predict(recordings)]
-    traces = np.stack([recording.traces for recording in recordings])
-    return [estimator.predict(traces[0])] if X.ndim == 2 else list(estimator.predict(traces))
-
-
-def _known(estimator, recording):
-    """Which neurons the fitted estimator can predict, as far as its `identities_` tell."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    estimator = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    identities = getattr(estimator, "identities_", None)
-    labels = labels_of(recording)
-    if identities is None or not any(labels):
-        return np.ones(recording.n_neurons, dtype=bool)
-    identities = set(np.asarray(identities).tolist())
-    keys = [label or f"{recording.session}:{column}" for column, label in enumerate(labels)]
-    return np.array([key in identities for key in keys])

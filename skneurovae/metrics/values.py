@@ -7,6 +7,21 @@ import numpy as np
 MIN_RATE = 1e-9  # counts per bin; rates are clipped here, as in the Neural Latents Benchmark
 
 
+def observed_mean(values):
+    """Mean over the first axis of entries that are not NaN; NaN, without a warning, if all are."""
+    observed = ~np.isnan(values)
+    total = np.where(observed, values, 0.0).sum(0)
+    return np.where(observed.any(0), total / np.maximum(observed.sum(0), 1), np.nan)
+
+
+def varies(columns):
+    """Which columns are more than a constant, its rounding, and NaN."""
+    observed = ~np.isnan(columns)
+    square = np.where(observed, columns - observed_mean(columns), 0.0) ** 2
+    largest = np.where(observed, np.abs(columns), 0.0).max(0, initial=0.0)
+    return square.sum(0) > observed.sum(0) * (1e-12 * largest) ** 2
+
+
 def r2_per_neuron(traces, prediction, mask=None):
     """Coefficient of determination of each neuron, 1 - SSE / SST.
 
@@ -41,19 +56,18 @@ def r2_per_neuron(traces, prediction, mask=None):
     if not np.isfinite(prediction[scored]).all():
         bad = np.flatnonzero((scored & ~np.isfinite(prediction)).any(0))
         raise ValueError(f"prediction of neuron {bad[0]} is NaN or infinite where it is evaluated.")
-    count = scored.sum(0)
-    values = np.where(scored, traces, 0.0)
-    mean = values.sum(0) / np.maximum(count, 1)
-    total = (np.where(scored, traces - mean, 0.0) ** 2).sum(0)
+    evaluated = np.where(scored, traces, np.nan)
+    total = (np.where(scored, traces - observed_mean(evaluated), 0.0) ** 2).sum(0)
     error = (np.where(scored, traces - prediction, 0.0) ** 2).sum(0)
-    varies = total > count * (1e-12 * np.abs(values).max(0, initial=0.0)) ** 2
-    return np.where(varies, 1 - error / np.where(varies, total, 1.0), np.nan)
+    moves = varies(evaluated)
+    return np.where(moves, 1 - error / np.where(moves, total, 1.0), np.nan)
 
 
 def bits_per_spike(counts, rates, null=None):
     """Gain in Poisson log-likelihood over constant rates, in bits per spike.
 
-    ``(log p(counts | rates) - log p(counts | null)) / (n_spikes ln 2)``
+    ``(NLL_null - NLL_model) / (n_spikes ln 2)`` with
+    ``NLL = sum(rate - count ln rate + ln count!)`` over all evaluated bins of all neurons.
 
     Parameters
     ----------
@@ -75,10 +89,61 @@ def bits_per_spike(counts, rates, null=None):
     ValueError
         If shapes differ, counts or rates are negative, rates not finite, or there is no spike.
 
+    See Also
+    --------
+    bits_per_spike_per_neuron : The same for each neuron.
+
+    Notes
+    -----
+    The code of the benchmark lifts rates of exactly 0 to 1e-9 and leaves others below 1e-9 alone.
+
     References
     ----------
     Pei et al., "Neural Latents Benchmark '21", NeurIPS Datasets and Benchmarks 2021, section 3.
+
+    Examples
+    --------
+    >>> from skneurovae.metrics import bits_per_spike
+    >>> bits_per_spike([[0], [2]], [[0], [2]])  # 2 ln 2 nats better than one spike per bin
+    1.0
     """
+    gain, n_spikes = _poisson_gain(counts, rates, null)
+    if n_spikes.sum() == 0:
+        raise ValueError("counts hold no spike, so bits per spike are undefined.")
+    return float(gain.sum() / (n_spikes.sum() * np.log(2)))
+
+
+def bits_per_spike_per_neuron(counts, rates, null=None):
+    """Gain in Poisson log-likelihood of each neuron, in bits per spike of this neuron.
+
+    The pooled `bits_per_spike` is their mean, weighted by the number of spikes.
+
+    Parameters
+    ----------
+    counts : array-like of shape (..., n_neurons)
+        Spike counts per bin; NaN = not evaluated.
+    rates : array-like of the same shape
+        Predicted counts per bin, clipped below at 1e-9.
+    null : array-like of shape (n_neurons,), default=None
+        As in `bits_per_spike`.
+
+    Returns
+    -------
+    ndarray of shape (n_neurons,)
+        NaN for a neuron without a spike.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, counts or rates are negative, or rates are not finite.
+    """
+    gain, n_spikes = _poisson_gain(counts, rates, null)
+    fires = n_spikes > 0
+    return np.where(fires, gain / (np.where(fires, n_spikes, 1) * np.log(2)), np.nan)
+
+
+def _poisson_gain(counts, rates, null):
+    """Log-likelihood of rates minus that of the null, in nats, and number of spikes, per neuron."""
     counts, rates = np.asarray(counts, dtype=float), np.asarray(rates, dtype=float)
     if counts.shape != rates.shape:
         raise ValueError(f"rates have shape {rates.shape}, counts have {counts.shape}.")
@@ -90,15 +155,133 @@ def bits_per_spike(counts, rates, null=None):
         raise ValueError("counts must not be negative; z-scored traces have no bits per spike.")
     if not (np.isfinite(rates) & (rates >= 0))[scored].all():
         raise ValueError("rates must be finite and not negative where counts are evaluated.")
-    n_spikes = counts.sum()
-    if n_spikes == 0:
-        raise ValueError("counts hold no spike, so bits per spike are undefined.")
     if null is None:
         null = counts.sum(0) / np.maximum(scored.sum(0), 1)
 
     def log_likelihood(rate):
         rate = np.maximum(rate, MIN_RATE)
-        return np.where(scored, counts * np.log(rate) - rate, 0.0).sum()  # log(counts!) cancels
+        return np.where(scored, counts * np.log(rate) - rate, 0.0).sum(0)  # ln count! cancels
 
     gain = log_likelihood(rates) - log_likelihood(np.broadcast_to(null, counts.shape))
-    return float(gain / (n_spikes * np.log(2)))
+    return gain, counts.sum(0)
+
+
+def circular_error(angles_true, angles_predicted):
+    """Mean absolute difference of angles, ``mean |wrap(predicted - true)|``.
+
+    Parameters
+    ----------
+    angles_true : array-like of shape (n_timesteps,) or (n_timesteps, n_angles)
+        In radians; NaN = not evaluated.
+    angles_predicted : array-like of the same shape
+        In radians, in any turn of the circle.
+
+    Returns
+    -------
+    float
+        In radians, from 0 to pi; pi / 2 is chance for a prediction that knows nothing.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a prediction is not finite where it is evaluated, or nothing is.
+    """
+    _, difference = _angles(angles_true, angles_predicted)
+    return float(np.nanmean(np.abs(np.angle(np.exp(1j * difference)))))
+
+
+def circular_r2(angles_true, angles_predicted):
+    """Coefficient of determination of angles.
+
+    ``1 - mean(1 - cos(predicted - true)) / (1 - R)`` with R the length of the mean of
+    ``exp(i true)``. ``1 - cos`` is half the squared distance of points on the unit circle, and
+    ``1 - R`` (the circular variance) is the least that a constant angle reaches: 1 is perfect and
+    0 is the circular mean of the truth, as in R2.
+
+    Parameters
+    ----------
+    angles_true : array-like of shape (n_timesteps,) or (n_timesteps, n_angles)
+        In radians; NaN = not evaluated.
+    angles_predicted : array-like of the same shape
+        In radians, in any turn of the circle.
+
+    Returns
+    -------
+    float
+        Mean over the angles. Not bounded below: a random guess at uniform angles gets 0, the
+        opposite direction -1.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a prediction is not finite where it is evaluated, or a true angle is
+        constant or has no evaluated entry.
+
+    References
+    ----------
+    Circular variance: Mardia & Jupp, "Directional Statistics", 2000, section 2.3.
+    """
+    true, difference = _angles(angles_true, angles_predicted)
+    if np.isnan(true).all(0).any():
+        raise ValueError("an angle of angles_true has no evaluated entry.")
+    spread = 1 - np.abs(np.nanmean(np.exp(1j * true), axis=0))
+    if (spread < 1e-12).any():
+        raise ValueError("an angle of angles_true is constant, so its R2 is undefined.")
+    return float(np.mean(1 - np.nanmean(1 - np.cos(difference), axis=0) / spread))
+
+
+def _angles(true, predicted):
+    """True angles and differences as columns; NaN = not evaluated."""
+    true, predicted = np.asarray(true, dtype=float), np.asarray(predicted, dtype=float)
+    if true.shape != predicted.shape:
+        raise ValueError(
+            f"angles_predicted has shape {predicted.shape}, angles_true has {true.shape}."
+        )
+    scored = ~np.isnan(true)
+    if not scored.any():
+        raise ValueError("angles_true has no evaluated entry.")
+    if not (np.isfinite(predicted) & np.isfinite(true))[scored].all():
+        raise ValueError("angles must be finite wherever angles_true is not NaN.")
+    true = true.reshape(len(true), -1)
+    return true, np.where(np.isnan(true), np.nan, predicted.reshape(true.shape)) - true
+
+
+def infonce_bits(loss, batch_size, n_sessions=1):
+    """Goodness of fit of a contrastive model, ``(ln(batch_size n_sessions) - loss) / ln 2``.
+
+    The loss of a model that cannot tell the positive from the negatives is the logarithm of the
+    number of negatives; this is what the model gains on it. Comparable only between models of one
+    way of sampling, and to be taken on data held out from training.
+
+    Parameters
+    ----------
+    loss : float or array-like
+        InfoNCE in nats, summed over the negatives without their mean:
+        ``-psi(positive) + ln sum_j exp psi(negative_j)``.
+    batch_size : int
+        Negatives per session.
+    n_sessions : int, default=1
+        Sessions from which negatives are pooled. Without it, a collapsed model of two sessions
+        would show 1 bit.
+
+    Returns
+    -------
+    float or ndarray
+        In bits; 0 = chance.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` or `n_sessions` is below 1.
+
+    References
+    ----------
+    Schneider, Lee & Mathis, Nature 617, 2023, and CEBRA's `goodness_of_fit_score`; the bound is of
+    van den Oord, Li & Vinyals, arXiv:1807.03748, section 2.3.
+    """
+    if batch_size < 1 or n_sessions < 1:
+        raise ValueError(
+            f"batch_size and n_sessions must be 1 or more; got {batch_size} and {n_sessions}."
+        )
+    bits = (np.log(batch_size * n_sessions) - np.asarray(loss, dtype=float)) / np.log(2)
+    return bits if bits.ndim else float(bits)

@@ -1,0 +1,286 @@
+"""What belongs beside every score: a null, a baseline and the number of effective samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skneurovae.metrics.values import observed_mean, varies
+from skneurovae.recordings import check_recordings
+
+# Methods whose answers a proxy would hand on unshifted, and so make the null as good as the score.
+NOT_SHIFTED = {
+    "decision_function", "fit_predict", "fit_transform", "impute", "predict_from_behavior",
+    "predict_log_proba", "predict_proba", "score", "score_samples",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score and what it has to be compared with.
+
+    Parameters
+    ----------
+    score : float
+    null : float
+        Mean score of the same predictions or latents, shifted in time.
+    baseline : float
+        Score of the baseline; NaN if there is none.
+    n_effective : float
+        Number of effective samples of the recordings.
+    """
+
+    score: float
+    null: float
+    baseline: float
+    n_effective: float
+
+
+class TimeShifted:
+    """Fitted estimator whose predictions and latents are late, for a null.
+
+    ``answer[t]`` is the estimator's ``answer[t - shift]``, circularly within each recording, so
+    that its statistics over time stay and its relation to the data is lost. All other attributes
+    are those of the estimator, except methods that answer in other ways, which would not be
+    shifted: these are hidden.
+
+    Parameters
+    ----------
+    estimator : fitted estimator, pipeline or meta-estimator
+    shift : int
+        In time steps, at most half of each recording, in either direction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from skneurovae.metrics import TimeShifted
+    >>> TimeShifted(FunctionTransformer().fit([[0.0]]), 1).transform(np.array([[1], [2], [3]]))
+    array([[3],
+           [1],
+           [2]])
+    """
+
+    def __init__(self, estimator, shift):
+        self.estimator = estimator
+        self.shift = int(shift)
+
+    def __getattr__(self, name):
+        # Without the first, a copy that is not yet filled would look for its estimator for ever.
+        if name == "estimator" or name in NOT_SHIFTED:
+            raise AttributeError(f"TimeShifted has no {name!r}: it shifts predict and transform.")
+        return getattr(self.estimator, name)
+
+    def __sklearn_is_fitted__(self):
+        check_is_fitted(self.estimator)
+        return True
+
+    def predict(self, X, **options):
+        """Predictions of the estimator, shifted.
+
+        Parameters
+        ----------
+        X : recordings
+        **options
+            Of the estimator's own method, such as ``return_std=True``.
+
+        Returns
+        -------
+        array, list or tuple of such
+            In the form in which the estimator answers.
+
+        Raises
+        ------
+        ValueError
+            If a recording is shorter than twice the shift, or an answer does not have one entry per
+            recording and time step.
+        """
+        return self._shift(self.estimator.predict(X, **options), X)
+
+    def transform(self, X, **options):
+        """Latents of the estimator, shifted.
+
+        Parameters
+        ----------
+        X : recordings
+        **options
+            Of the estimator's own method, such as ``return_std=True``.
+
+        Returns
+        -------
+        array, list or tuple of such
+            In the form in which the estimator answers.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        return self._shift(self.estimator.transform(X, **options), X)
+
+    def _shift(self, answer, X):
+        if isinstance(answer, tuple):
+            return tuple(self._shift(part, X) for part in answer)
+        recordings, form = check_recordings(X, reset=False)
+        parts = [answer] if form.kind == "array" else answer
+        lengths = [recording.n_timesteps for recording in recordings]
+        if [len(part) if np.ndim(part) else 0 for part in parts] != lengths:
+            raise ValueError(
+                "TimeShifted needs answers with one entry per recording and time step."
+            )
+        if min(lengths) < 2 * abs(self.shift):
+            raise ValueError(
+                f"a shift of {self.shift} time steps needs recordings of "
+                f"{2 * abs(self.shift)}; recording {np.argmin(lengths)} has {min(lengths)}."
+            )
+        return form.wrap([np.roll(np.asarray(part), self.shift, axis=0) for part in parts])
+
+
+def autocorrelation_time(traces):
+    """Integrated autocorrelation time, in time steps, median over neurons.
+
+    ``1 + 2 sum_k rho(k)`` over lags k from 1, with rho the autocorrelation from the pairs of time
+    steps that are both observed. The sum ends before the first pair of lags (2 m, 2 m + 1) whose
+    sum is not positive: beyond it there is noise.
+
+    Parameters
+    ----------
+    traces : array-like of shape (n_timesteps, n_neurons) or (n_timesteps,)
+        NaN = not observed.
+
+    Returns
+    -------
+    float
+        1 for white noise, ``(1 + phi) / (1 - phi)`` for an autoregression of first order. Never
+        below 1.
+
+    Raises
+    ------
+    ValueError
+        If traces are not 2-D or hold infinity, or no neuron varies.
+
+    References
+    ----------
+    Initial positive sequence: Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7,
+    1992, section 3.3.
+    """
+    traces = np.asarray(traces, dtype=float)
+    traces = traces[:, None] if traces.ndim == 1 else traces
+    if traces.ndim != 2 or np.isinf(traces).any():
+        raise ValueError(
+            f"traces must be finite or NaN, of shape (n_timesteps, n_neurons); got {traces.shape}."
+        )
+    n_timesteps = len(traces)
+    traces = traces[:, varies(traces)]
+    if traces.size == 0:
+        raise ValueError("no neuron varies, so there is no autocorrelation time.")
+    observed = ~np.isnan(traces)
+    deviation = np.where(observed, traces - observed_mean(traces), 0.0)
+    n_pairs = np.round(_lagged_products(observed.astype(float)))
+    mean_product = _lagged_products(deviation) / np.maximum(n_pairs, 1)
+    # Without gaps this is the sum of products over n_timesteps, whose noise fades with the lag.
+    covariance = mean_product * (1 - np.arange(n_timesteps) / n_timesteps)[:, None]
+    rho = covariance / covariance[0]
+    pairs = rho[: n_timesteps // 2 * 2].reshape(n_timesteps // 2, 2, -1).sum(1)
+    positive = np.cumprod(pairs > 0, axis=0)
+    return float(np.median(np.maximum(2 * (pairs * positive).sum(0) - 1, 1.0)))
+
+
+def effective_samples(X):
+    """Number of effective samples: sum over recordings of time steps per autocorrelation time.
+
+    Neighbors of a slow trace tell the same thing twice; this is how many independent time steps
+    would tell as much about a mean.
+
+    Parameters
+    ----------
+    X : recordings
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If no neuron of a recording varies.
+    """
+    recordings, _ = check_recordings(X)
+    return float(sum(r.n_timesteps / autocorrelation_time(r.traces) for r in recordings))
+
+
+def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_state=0):
+    """Score of a fitted estimator, with a null, a baseline and the number of effective samples.
+
+    The null is the mean score of the same estimator with its predictions and latents shifted in
+    time, circularly, by random amounts from twice the longest autocorrelation time of the
+    recordings to half of the shortest recording, in both directions.
+
+    Parameters
+    ----------
+    scorer : callable
+        ``scorer(estimator, X, y)`` that returns a float and asks `predict` or `transform`.
+    estimator : fitted estimator
+    X : recordings
+    y : array-like, default=None
+        Handed to the scorer.
+    baseline : fitted estimator, default=None
+        Fitted to the same training data as `estimator`.
+    n_shifts : int, default=3
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        If `n_shifts` is below 1, or a recording is shorter than four autocorrelation times.
+
+    Notes
+    -----
+    The null of an R2 of predictions lies below 0, by about the variance that they claim: it is what
+    the model's confidence costs where it knows nothing. Nulls of correlations, accuracies and of R2
+    after a fit lie at chance.
+
+    Examples
+    --------
+    >>> from skneurovae.baselines import MissingFactorAnalysis
+    >>> from skneurovae.datasets import make_worms
+    >>> from skneurovae.metrics import co_smoothing_score, evaluate
+    >>> worms, _ = make_worms(4, n_timesteps=400, n_identities=20, n_recorded=18, random_state=0)
+    >>> model = MissingFactorAnalysis(3).fit(worms[:3])
+    >>> result = evaluate(co_smoothing_score, model, worms[3:])
+    >>> result.score > result.null
+    True
+    """
+    if n_shifts < 1:
+        raise ValueError(f"n_shifts must be 1 or more; got {n_shifts}.")
+    recordings, _ = check_recordings(X)
+    lengths = np.array([recording.n_timesteps for recording in recordings])
+    times = np.array([autocorrelation_time(recording.traces) for recording in recordings])
+    least, most = int(np.ceil(2 * times.max())), int(lengths.min() // 2)
+    if least > most:
+        raise ValueError(
+            f"recording {lengths.argmin()} has {lengths.min()} time steps; a null needs four "
+            f"autocorrelation times, {2 * least} for recording {times.argmax()}."
+        )
+    rng = check_random_state(random_state)
+    shifts = rng.randint(least, most + 1, size=n_shifts) * rng.choice([-1, 1], size=n_shifts)
+    return Evaluation(
+        score=float(scorer(estimator, X, y)),
+        null=float(np.mean([scorer(TimeShifted(estimator, s), X, y) for s in shifts])),
+        baseline=float("nan") if baseline is None else float(scorer(baseline, X, y)),
+        n_effective=float((lengths / times).sum()),
+    )
+
+
+def _lagged_products(columns):
+    """``sum_t x[t] x[t + k]`` of each column for all lags k from 0."""
+    n = len(columns)
+    spectrum = np.fft.rfft(columns, 2 * n, axis=0)
+    return np.fft.irfft(np.abs(spectrum) ** 2, 2 * n, axis=0)[:n]
