@@ -15,7 +15,7 @@ from skneurovae import NeuroBehaviorVAE
 from skneurovae.baselines import MissingFactorAnalysis, Pooled
 from skneurovae.decoding import (
     BehaviorDecoder,
-    autocorrelation_time,
+    behavior_decay_time,
     decoding_errors,
     decoding_score,
 )
@@ -137,21 +137,21 @@ def test_the_gap_keeps_neighbors_apart():
     assert honest < leaky - 0.4
 
 
-def test_autocorrelation_time():
+def test_behavior_decay_time():
     phi = 0.9
     expected = -1 / np.log(phi)
-    found = autocorrelation_time(slow(20000, 1, phi=phi))
+    found = behavior_decay_time(slow(20000, 1, phi=phi))
     assert abs(found - expected) < 2
-    assert autocorrelation_time(np.random.default_rng(0).standard_normal(500)) == 1
-    assert autocorrelation_time(np.hstack([slow(5000, 1), slow(5000, 1, phi=0.98)])) > 20
-    assert autocorrelation_time(np.ones(50)) == 1
+    assert behavior_decay_time(np.random.default_rng(0).standard_normal(500)) == 1
+    assert behavior_decay_time(np.hstack([slow(5000, 1), slow(5000, 1, phi=0.98)])) > 20
+    assert behavior_decay_time(np.ones(50)) == 1
     steady = 2 * np.pi * np.arange(400) / 40 + 1
     # cos(2 pi lag / 40) falls below 1 / e at lag 7.6; wrapping at 2 pi must not matter.
-    assert autocorrelation_time(steady % (2 * np.pi), "circular") == 8
-    assert autocorrelation_time(np.arange(400) // 20 % 2, "categorical") == 7
+    assert behavior_decay_time(steady % (2 * np.pi), "circular") == 8
+    assert behavior_decay_time(np.arange(400) // 20 % 2, "categorical") == 7
     holes = slow(20000, 1, phi=phi)
     holes[np.random.default_rng(1).random(20000) < 0.3] = np.nan
-    assert abs(autocorrelation_time(holes) - expected) < 2
+    assert abs(behavior_decay_time(holes) - expected) < 2
 
 
 def test_circular_and_categorical_scores():

@@ -8,7 +8,18 @@ from numpydoc.validate import validate
 
 MODULES = [
     "skneurovae",
-    *(f"skneurovae.{m}" for m in ("baselines", "datasets", "decoding", "metrics", "recordings")),
+    *(
+        f"skneurovae.{m}"
+        for m in (
+            "baselines",
+            "datasets",
+            "decoding",
+            "inspection",
+            "metrics",
+            "model_selection",
+            "recordings",
+        )
+    ),
 ]
 # Sections in order, a docstring at all, a summary, every parameter and no other, in order.
 CHECKS = {"GL07", "GL08", "SS01", "PR01", "PR02", "PR03"}

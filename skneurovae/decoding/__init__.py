@@ -6,11 +6,11 @@ Behavior that conditioned the encoder is in its latents, so a decoder would only
 
 from skneurovae.decoding.decoder import BehaviorDecoder
 from skneurovae.decoding.scoring import decoding_errors, decoding_score
-from skneurovae.decoding.values import autocorrelation_time, decoding_error, decoding_quality
+from skneurovae.decoding.values import behavior_decay_time, decoding_error, decoding_quality
 
 __all__ = [
     "BehaviorDecoder",
-    "autocorrelation_time",
+    "behavior_decay_time",
     "decoding_error",
     "decoding_errors",
     "decoding_quality",

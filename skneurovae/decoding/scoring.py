@@ -7,7 +7,7 @@ from sklearn.base import clone
 
 from skneurovae.decoding.decoder import BehaviorDecoder, split_targets
 from skneurovae.decoding.values import (
-    autocorrelation_time,
+    behavior_decay_time,
     check_kind,
     decoding_error,
     decoding_quality,
@@ -48,7 +48,7 @@ def decoding_score(
     n_blocks : int, default=5
     gap : int, default=None
         Time steps left out of training on both sides of a block. None is the autocorrelation time
-        of the behavior of each recording (see `autocorrelation_time`).
+        of the behavior of each recording (see `behavior_decay_time`).
 
     Returns
     -------
@@ -181,7 +181,7 @@ def _cross_fitted(model, latents, behavior, n_blocks, gap, index):
             f"n_blocks must be from 2 to the {len(latents)} time steps of recording {index}; "
             f"got {n_blocks}."
         )
-    gap = autocorrelation_time(behavior, model.kind) if gap is None else gap
+    gap = behavior_decay_time(behavior, model.kind) if gap is None else gap
     if gap < 0:
         raise ValueError(f"gap must be 0 or more time steps; got {gap}.")
     edges = np.linspace(0, len(latents), n_blocks + 1).astype(int)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import recall_score
 
-from skneurovae.metrics import r2_per_neuron
+from skneurovae.metrics import decay_time, r2_per_neuron
 
 KINDS = ("continuous", "circular", "categorical")
 
@@ -124,7 +124,7 @@ def decoding_error(y, prediction, kind="continuous"):
     return errors
 
 
-def autocorrelation_time(y, kind="continuous"):
+def behavior_decay_time(y, kind="continuous"):
     """Lag at which the autocorrelation of behavior has fallen below 1 / e.
 
     Parameters
@@ -158,23 +158,8 @@ def autocorrelation_time(y, kind="continuous"):
             target = np.where(gone, 0, target).astype(float)
             circular = kind == "circular"
             channels = np.column_stack([np.cos(target), np.sin(target)] if circular else [target])
-        centered = np.where(gone[:, None], 0, channels - channels[~gone].mean(0))
-        variance = (centered**2).sum() / (~gone).sum()
-        if variance <= 1e-24 * max(1.0, np.square(channels).max()):
-            continue
-        longest = max(longest, _decay(centered, ~gone, variance))
+        longest = max(longest, decay_time(np.where(gone[:, None], np.nan, channels)))
     return longest
-
-
-def _decay(centered, seen, variance):
-    """First lag whose autocorrelation is below 1 / e."""
-    n_timesteps = len(centered)
-    for lag in range(1, n_timesteps):
-        pairs = (seen[lag:] & seen[:-lag]).sum()
-        covariance = (centered[lag:] * centered[:-lag]).sum() / max(pairs, 1)
-        if pairs and covariance < variance / np.e:
-            return lag
-    return n_timesteps
 
 
 def _columns(y, prediction, kind):

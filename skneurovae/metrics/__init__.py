@@ -21,6 +21,7 @@ from skneurovae.metrics.controls import (
     Evaluation,
     TimeShifted,
     autocorrelation_time,
+    decay_time,
     effective_samples,
     evaluate,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "coverage_score",
     "crps_gaussian",
     "crps_score",
+    "decay_time",
     "effective_samples",
     "evaluate",
     "forecast",

@@ -25,17 +25,24 @@ def embed(estimator, X, recordings):
 
 
 def _ask(method, X, recordings, options):
-    if not isinstance(X, np.ndarray):
+    if isinstance(X, list) or not hasattr(X, "ndim"):
         answer = method(recordings, **options)
     elif X.ndim == 2:
         # One by one: a pipeline that begins with a step of scikit-learn takes no 3-D array.
-        answers = [method(recording.traces, **options) for recording in recordings]
+        answers = [method(_like(X, recording.traces), **options) for recording in recordings]
         answer = tuple(zip(*answers)) if isinstance(answers[0], tuple) else answers
     else:
         answer = method(np.stack([recording.traces for recording in recordings]), **options)
     if isinstance(answer, tuple):
         return [tuple(map(np.asarray, parts)) for parts in zip(*answer)]
     return [np.asarray(array) for array in answer]
+
+
+def _like(X, traces):
+    """Traces as an array, or as a DataFrame with the names of X if that is one."""
+    if not hasattr(X, "columns"):
+        return traces
+    return type(X)(traces, index=X.index, columns=X.columns)
 
 
 def known_neurons(estimator, recording):

@@ -189,6 +189,36 @@ def autocorrelation_time(traces):
     return float(np.median(np.maximum(2 * (pairs * positive).sum(0) - 1, 1.0)))
 
 
+def decay_time(values):
+    """Lag at which the autocorrelation of all columns together has fallen below 1 / e.
+
+    How far apart two pieces must be to share little; `autocorrelation_time` is the one that counts
+    samples.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_timesteps, n_columns) or (n_timesteps,)
+        NaN = not observed; a lag counts the pairs of time steps that are both observed.
+
+    Returns
+    -------
+    int
+        In time steps, at least 1, which is also the answer where nothing varies. The number of time
+        steps where the autocorrelation never falls that low.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[:, None] if values.ndim == 1 else values
+    values = values[:, varies(values)]
+    if values.size == 0:
+        return 1
+    observed = ~np.isnan(values)
+    deviation = np.where(observed, values - observed_mean(values), 0.0)
+    n_pairs = np.round(_lagged_products(observed.astype(float)).sum(1))
+    covariance = _lagged_products(deviation).sum(1) / np.maximum(n_pairs, 1)
+    low = (covariance < covariance[0] / np.e) & (n_pairs > 0)
+    return int(low.argmax()) if low.any() else len(values)
+
+
 def effective_samples(X):
     """Number of effective samples: sum over recordings of time steps per autocorrelation time.
 

@@ -1,0 +1,133 @@
+"""One cell of a comparison: fit a model to the training part of a fold and score it."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+
+from skneurovae.metrics import evaluate
+
+
+def run_cell(model, X, y, units, train, test, scorers, seed, controls):
+    """Fit a clone of `model` and score every independent unit of the test part.
+
+    Parameters
+    ----------
+    model : estimator
+    X : list of recordings
+    y : list of arrays or None
+    units : list
+        Label of the unit of each recording.
+    train, test : ndarray of int
+    scorers : dict of str to callable
+    seed : int
+        For every `random_state` of the model.
+    controls : bool
+        Also null and number of effective samples.
+
+    Returns
+    -------
+    rows : list of dict
+        One per scorer and unit. Where something failed, "error" says what, and scores are NaN.
+    """
+    row = {"fit_seconds": np.nan, "score_seconds": np.nan, "peak_memory_mb": np.nan}
+    try:
+        with PeakMemory() as memory:
+            begin = time.perf_counter()
+            fitted = _fit(model, X, y, train, seed)
+            row["fit_seconds"] = time.perf_counter() - begin
+        row["peak_memory_mb"] = memory.megabytes
+    except Exception as error:
+        return [
+            {"scorer": name, "unit": unit, **_failed(error, "fit"), **row}
+            for name in scorers
+            for unit in dict.fromkeys(units[i] for i in test)
+        ]
+    rows = []
+    for name, scorer in scorers.items():
+        for unit in dict.fromkeys(units[i] for i in test):
+            part = [int(i) for i in test if units[i] == unit]
+            begin = time.perf_counter()
+            scored = _score(scorer, fitted, _take(X, part), _take(y, part), seed, controls)
+            scored["score_seconds"] = time.perf_counter() - begin
+            rows.append({"scorer": name, "unit": unit, **row, **scored})
+    return rows
+
+
+def _fit(model, X, y, train, seed):
+    model = clone(model)
+    states = [name for name in model.get_params() if name.split("__")[-1] == "random_state"]
+    model.set_params(**dict.fromkeys(states, seed))
+    with warnings.catch_warnings():  # a cell repeats what one fit has said
+        warnings.simplefilter("ignore")
+        return model.fit(_take(X, train), _take(y, train))
+
+
+def _score(scorer, fitted, X, y, seed, controls):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not controls:
+                return {"score": float(scorer(fitted, X, y)), "error": None}
+            found = evaluate(scorer, fitted, X, y, random_state=seed)
+        controls = {"null": found.null, "n_effective": found.n_effective}
+        return {"score": found.score, **controls, "error": None}
+    except Exception as error:
+        return _failed(error, "score")
+
+
+def _failed(error, where):
+    message = f"{where}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return {"score": np.nan, "error": message}
+
+
+def _take(values, indices):
+    return None if values is None else [values[i] for i in indices]
+
+
+class PeakMemory:
+    """Largest growth of this process's memory while the block runs, in megabytes.
+
+    The resident set is looked at a hundred times a second, on Linux; elsewhere the result is NaN.
+    """
+
+    def __enter__(self):
+        self.megabytes = np.nan
+        self._file = Path("/proc/self/statm")
+        if self._file.exists():
+            self._start = self._peak = self._resident()
+            self._done = threading.Event()
+            self._watcher = threading.Thread(target=self._watch, daemon=True)
+            self._watcher.start()
+        return self
+
+    def __exit__(self, *exception):
+        if self._file.exists():
+            self._done.set()
+            self._watcher.join()
+            self._peak = max(self._peak, self._resident())
+            self.megabytes = (self._peak - self._start) / 2**20
+
+    def _resident(self):
+        pages = int(self._file.read_text().split()[1])
+        return pages * _PAGE
+
+    def _watch(self):
+        while not self._done.wait(0.01):
+            self._peak = max(self._peak, self._resident())
+
+
+def _page_size():
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 4096
+    return resource.getpagesize()
+
+
+_PAGE = _page_size()
