@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from skneurovae.datasets import make_worms
 from skneurovae.metrics import behavior_prediction_score, co_smoothing_score
 
 torch.set_num_threads(2)
+# Every animal shows some neurons that the others lack: here nothing to be told each time.
+warnings.filterwarnings("ignore", message="Unknown to the model")
 
 # Six animals; each shows its own subset of the species' neurons, and neurons have names. Latents
 # move on circles, as positions of place cells do: linear models see a part of that manifold.
