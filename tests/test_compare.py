@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+import warnings
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -122,7 +124,7 @@ def test_numbers_do_not_depend_on_where_cells_run(n_jobs, result, models, worms)
         distributed = pytest.importorskip("distributed")
         with (
             distributed.LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+                n_workers=2, threads_per_worker=1, dashboard_address=None
             ) as cluster,
             distributed.Client(cluster),
             joblib.parallel_config(backend="dask"),
@@ -330,3 +332,66 @@ def test_wrong_calls(changes, kind, message, models, worms):
 def test_an_unknown_reference_is_refused(result):
     with pytest.raises(ValueError, match="reference must be one of"):
         result.differences("UMAP")
+
+
+class Stubborn(MissingFactorAnalysis):
+    """Fails until a file exists, and warns."""
+
+    def __init__(self, n_components=2, *, path=None, random_state=None):
+        super().__init__(n_components, random_state=random_state)
+        self.path = path
+
+    def fit(self, X, y=None):
+        if not Path(self.path).exists():
+            raise MemoryError("not yet")
+        warnings.warn("hardly converged", stacklevel=1)
+        return super().fit(X)
+
+
+def test_failures_are_tried_again_and_warnings_are_told(worms, tmp_path):
+    memory = joblib.Memory(tmp_path / "cache", verbose=0)
+    model = {"stubborn": Stubborn(path=tmp_path / "ready")}
+    call = {"cv": 2, "scoring": co_smoothing_score, "memory": memory, "controls": False}
+    assert len(compare_models(model, worms, **call).errors) == 6
+    (tmp_path / "ready").touch()
+    result = compare_models(model, worms, **call)
+    assert result.errors == []
+    assert result.records[0]["warnings"] == ["hardly converged"]
+    assert "stubborn warned: hardly converged" in str(result)
+
+
+def test_a_null_that_fails_leaves_the_score(models, worms):
+    slow = [w.replace(behavior=np.sin(np.arange(240) / 60)) for w in worms]
+    result = compare_models({"PCA": models["PCA"]}, slow, cv=2, scoring=co_smoothing_score)
+    assert result.errors == []
+    for row in result.records:
+        assert np.isfinite(row["score"])
+        assert np.isnan(row["null"])
+        assert "four autocorrelation times" in row["null_error"]
+
+
+def test_a_baseline_that_fails_is_told(models, worms):
+    result = compare_models(
+        {"PCA": models["PCA"]}, worms, cv=2, scoring=co_smoothing_score, baseline=Broken()
+    )
+    assert np.isnan(result.records[0]["baseline"])
+    assert "no luck" in result.baseline_errors[0]
+    assert "linear baseline: fit: RuntimeError" in str(result)
+
+
+def nan_score(estimator, X, y=None):
+    return float("nan")
+
+
+def test_a_score_that_is_not_finite_is_an_error(models, worms):
+    result = compare_models({"PCA": models["PCA"]}, worms, cv=2, scoring=nan_score)
+    assert len(result.errors) == 6
+    assert "the score is nan" in result.errors[0]["error"]
+
+
+def test_memory_needs_scorers_that_pickle(models, worms, tmp_path):
+    with pytest.raises(ValueError, match=r"scoring\['mine'\] cannot be pickled"):
+        compare_models(
+            models, worms, cv=2, scoring={"mine": lambda e, X, y=None: 0.0},
+            memory=joblib.Memory(tmp_path, verbose=0),
+        )  # fmt: skip

@@ -243,3 +243,73 @@ def test_certain_leaks_can_be_kept_on_purpose(worms):
             on_leak="warn",
         )  # fmt: skip
     assert "overlap" in [leak.kind for leak in result.leaks]
+
+
+# -- designs that are legitimate -------------------------------------------------------------------
+
+
+def test_recordings_that_share_no_neuron_or_no_label(worms):
+    other = dataclasses.replace(worms[0], identities=np.array([f"x{i}" for i in range(30)]))
+    moved = copied(other)
+    moved = moved.replace(traces=moved.traces[::-1].copy())
+    assert kinds([moved, *worms[1:]]) == []
+    blank = [dataclasses.replace(w, identities=np.array([""] * w.n_neurons), session=str(i))
+             for i, w in enumerate(worms)]  # fmt: skip
+    assert kinds(blank) == []
+
+
+def test_a_copy_with_other_names_is_found(worms):
+    renamed = copied(worms[0], identities=np.array([f"x{i}" for i in range(30)]))
+    assert "overlap" in kinds([worms[0], renamed], [([0], [1])])
+
+
+def test_classes_may_be_decoded(worms):
+    labels = [np.array(["run", "turn"])[np.arange(160) // 7 % 2] for _ in worms]
+    assert kinds(worms, y=labels) == []
+
+
+def test_trials_cut_from_one_block_of_memory_are_no_leak():
+    trials = np.random.default_rng(0).standard_normal((60, 10, 7))  # time, trial, neuron
+    assert kinds([trials[:, i] for i in range(10)]) == []
+
+
+def test_sparse_neurons_that_coincide_are_no_twins():
+    rng = np.random.default_rng(0)
+    counts = [rng.poisson(0.02, (100, 80)).astype(float) for _ in range(6)]
+    assert kinds([Recording(c, session="one") for c in counts]) == []
+
+
+def test_scaled_targets_and_stimuli_are_found(worms):
+    assert kinds(worms, y=[2 * r.behavior[:, :1] + 1 for r in worms]) == ["behavior as target"] * 4
+    shown = [dataclasses.replace(r, behavior=None, stimulus=r.behavior) for r in worms]
+    target = [r.behavior[:, :1].astype(np.float32) for r in worms]
+    assert kinds(shown, y=target) == ["behavior as target"] * 4
+
+
+@pytest.mark.parametrize("gap", [0, 7])
+def test_scaling_over_pieces_is_flagged_where_a_tail_was_dropped(gap):
+    worm, _ = make_worms(1, n_timesteps=1000, n_identities=30, n_recorded=20, random_state=1)
+    traces = worm[0].traces
+    scaled = worm[0].replace(traces=(traces - traces.mean(0)) / traces.std(0))
+    pieces = segment([scaled], 150, gap)
+    splits = list(KFold(3).split(pieces))
+    assert "scaling" in kinds(pieces, splits)
+    shifted = segment([worm[0].replace(traces=3 * traces + 1)], 150, gap)
+    assert "scaling" not in kinds(shifted, splits)
+    each = [p.replace(traces=(p.traces - p.traces.mean(0)) / p.traces.std(0)) for p in shifted]
+    assert "scaling" not in kinds(each, splits)
+
+
+def test_short_copies_and_single_neurons_are_found():
+    rng = np.random.default_rng(0)
+    short = rng.standard_normal((6, 5))
+    assert "overlap" in kinds([short, short.copy()], [([0], [1])])
+    single = rng.standard_normal((50, 1))
+    assert "overlap" in kinds([single, single.copy()], [([0], [1])])
+
+
+def test_pieces_of_other_recordings_keep_their_neurons_apart(worms):
+    bare = [r.traces[:, :20] + 0.0 for r in worms[:3]]
+    pieces = [piece for traces in bare for piece in segment(traces, 70, 10)]
+    assert len({p.session for p in pieces}) == 3
+    assert len(MissingFactorAnalysis(1).fit(pieces).identities_) == 60

@@ -225,7 +225,11 @@ def test_co_smoothing_bits_pools_hidden_neurons_of_all_recordings():
     rng = np.random.default_rng(0)
     rates = [rng.uniform(0.2, 3, shape) for shape in [(60, 4), (90, 3)]]
     recordings = [
-        Recording(rng.poisson(r).astype(float), identities=np.arange(1, r.shape[1] + 1))
+        Recording(
+            rng.poisson(r).astype(float),
+            identities=np.arange(1, r.shape[1] + 1),
+            session=f"animal {len(r)}",
+        )
         for r in rates
     ]
     recordings[0].traces[:10, 0] = np.nan
@@ -248,7 +252,11 @@ def test_co_smoothing_bits_of_each_neuron_add_up_to_the_pooled_value():
     rng = np.random.default_rng(0)
     rates = [rng.uniform(0.2, 3, shape) for shape in [(60, 4), (90, 3)]]
     recordings = [
-        Recording(rng.poisson(r).astype(float), identities=np.arange(1, r.shape[1] + 1))
+        Recording(
+            rng.poisson(r).astype(float),
+            identities=np.arange(1, r.shape[1] + 1),
+            session=f"animal {len(r)}",
+        )
         for r in rates
     ]
     recordings[1].traces[:, 0] = 0
@@ -266,3 +274,33 @@ def test_co_smoothing_bits_of_each_neuron_add_up_to_the_pooled_value():
     gain = np.nansum(np.concatenate(bits) * spikes) - cost
     known = np.array([True, True, False, True, True, True, False])
     assert co_smoothing_bits(spy, recordings) == pytest.approx(gain / spikes[known].sum(), abs=1e-6)
+
+
+def test_bits_of_trials_are_those_of_the_session_in_one_piece():
+    """The null is a neuron's mean over all trials; that of each trial would know their rates."""
+    rng = np.random.default_rng(0)
+    rates = rng.gamma(0.5, 2, (20, 1, 4)) * np.ones((20, 30, 4))
+    counts = rng.poisson(rates).astype(float)
+    counts[3, :5, 1] = np.nan
+    trials = [Recording(c, session="one") for c in counts]
+    spy = Spy(lambda i, r: rates[i])
+    whole = bits_per_spike(counts.reshape(-1, 4), rates.reshape(-1, 4))
+    assert whole > 0.1
+    assert co_smoothing_bits(spy, trials) == pytest.approx(whole, abs=1e-12)
+
+
+def test_a_prediction_of_nan_is_no_perfect_imputation():
+    trace = Recording(np.random.default_rng(0).standard_normal((200, 3)))
+    with pytest.raises(ValueError, match="prediction of recording 0 is NaN or infinite"):
+        imputation_score(Spy(lambda i, r: np.full(r.traces.shape, np.nan)), [trace])
+
+
+def test_spans_of_constant_neurons_cannot_be_scored():
+    with pytest.raises(ValueError, match="no neuron can be scored"):
+        imputation_score(Spy(lambda i, r: np.ones(r.traces.shape)), [Recording(np.ones((200, 3)))])
+
+
+def test_twins_hide_the_same_spans(recordings):
+    _, hidden = hide_spans(recordings[0])  # its first two neurons share a name
+    np.testing.assert_array_equal(hidden[:, 0], hidden[:, 1])
+    assert (hidden[:, 0] != hidden[:, 2]).any()

@@ -13,6 +13,7 @@ from skneurovae.decoding.values import (
     decoding_quality,
     missing_entries,
 )
+from skneurovae.metrics.asking import embed, predict
 from skneurovae.recordings import check_recordings
 
 
@@ -130,8 +131,9 @@ def _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap):
         model = BehaviorDecoder(kind=kind) if model is None else BehaviorDecoder(model, kind=kind)
     elif kind not in (None, model.kind):
         raise ValueError(f"kind is {kind!r}, but that of the decoder is {model.kind!r}.")
+    hidden = [r.replace(behavior=None) for r in recordings]
     if whole:
-        decoded = [_table(d) for d in _without_behavior(estimator.predict, X, recordings)]
+        decoded = [_table(d) for d in predict(estimator, X, hidden)]
         for index, (truth, found) in enumerate(zip(behavior, decoded)):
             if truth.shape != found.shape:
                 raise ValueError(
@@ -139,7 +141,7 @@ def _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap):
                     f"behavior has {truth.shape[1]}; give targets or y."
                 )
     else:
-        latents = _without_behavior(estimator.transform, X, recordings)
+        latents = embed(estimator, X, hidden)
         decoded = [
             _cross_fitted(model, np.asarray(z), truth, n_blocks, gap, index)
             for index, (z, truth) in enumerate(zip(latents, behavior))
@@ -163,15 +165,6 @@ def _behavior(recordings, form, y, targets):
     if columns.dtype.kind not in "iu" or columns.min() < 0 or columns.max() >= n_targets:
         raise ValueError(f"targets must be columns from 0 to {n_targets - 1}; got {targets!r}.")
     return [b[:, columns] for b in behavior]
-
-
-def _without_behavior(ask, X, recordings):
-    """What the estimator says of recordings that have lost their behavior, in the form of X."""
-    hidden = [r.replace(behavior=None) for r in recordings]
-    if not isinstance(X, np.ndarray):
-        return list(ask(hidden))
-    traces = np.stack([r.traces for r in hidden])
-    return [ask(traces[0])] if X.ndim == 2 else list(ask(traces))
 
 
 def _cross_fitted(model, latents, behavior, n_blocks, gap, index):

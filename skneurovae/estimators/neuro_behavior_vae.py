@@ -81,7 +81,7 @@ default="gaussian"
         Bounds of the fraction of neurons hidden from the encoder, drawn per training window.
     hide_spans : (float, float), default=(0.0, 0.2)
         Bounds of the fraction of the remaining entries hidden as contiguous spans.
-    hide_behavior : float, default=0.3
+    hide_behavior : float, default=0.5
         Probability that a behavior channel of a training window is hidden.
     hide_all_neurons : float, default=0.1
         Probability that a training window shows behavior only.
@@ -185,7 +185,7 @@ default="gaussian"
         self, n_components=8, *, neuron_encoder="precision", prior="auto", likelihood="gaussian",
         noise="auto", behavior_lags="auto", shrinkage="auto", model_dim=None, n_layers=None,
         hidden_dim=None, n_heads=4, dropout=0.1, causal=False, beta=1.0, free_bits=0.01,
-        hide_neurons=(0.1, 0.6), hide_spans=(0.0, 0.2), hide_behavior=0.3, hide_all_neurons=0.1,
+        hide_neurons=(0.1, 0.6), hide_spans=(0.0, 0.2), hide_behavior=0.5, hide_all_neurons=0.1,
         window_length=128, stride=None, batch_size=16, max_iter=60, learning_rate=2e-3,
         weight_decay=1e-2, early_stopping=True, validation_fraction=0.15, n_iter_no_change=20,
         tol=1e-4, warm_start=False, random_state=None, device="auto", precision="float32",

@@ -1,6 +1,8 @@
-"""What scorers share: asking a fitted estimator, and averaging what it answers. Private."""
+"""What scorers share: asking a fitted estimator, and averaging what it answers."""
 
 from __future__ import annotations
+
+from collections import defaultdict
 
 import numpy as np
 
@@ -85,6 +87,35 @@ def average(scores):
             "no neuron can be scored: all are constant, or unknown to the fitted estimator."
         )
     return float(np.mean(means))
+
+
+def session_means(recordings, evaluated):
+    """Mean of each neuron over what is evaluated of it in all recordings of its session.
+
+    Trials are recordings of one session, and a null that knows the mean of each trial would know
+    more than any model of the session may.
+
+    Parameters
+    ----------
+    recordings : list of Recording
+    evaluated : list of ndarray of shape (n_entries, n_neurons)
+        NaN = not evaluated.
+
+    Returns
+    -------
+    list of ndarray of shape (n_neurons,)
+        One per recording; 0 where nothing is evaluated.
+    """
+    keys = []
+    for r in recordings:
+        labels = [label or f"column {column}" for column, label in enumerate(labels_of(r))]
+        # The second neuron of one identity is another neuron.
+        keys.append([(r.session, label, labels[:i].count(label)) for i, label in enumerate(labels)])
+    sums = defaultdict(lambda: np.zeros(2))
+    for own, values in zip(keys, evaluated):
+        for key, column in zip(own, values.T):
+            sums[key] += np.nansum(column), np.count_nonzero(~np.isnan(column))
+    return [np.array([sums[key][0] / max(sums[key][1], 1) for key in own]) for own in keys]
 
 
 def side_by_side(arrays):

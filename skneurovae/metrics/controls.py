@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -37,6 +38,35 @@ class Evaluation:
     null: float
     baseline: float
     n_effective: float
+
+
+class _Remembering:
+    """Fitted estimator that answers the same question once, for a score and its nulls."""
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+        self.answers = {}
+
+    def __getattr__(self, name):
+        if name in ("estimator", "answers"):
+            raise AttributeError(name)
+        return getattr(self.estimator, name)
+
+    def __sklearn_is_fitted__(self):
+        check_is_fitted(self.estimator)
+        return True
+
+    def _ask(self, name, X, options):
+        key = name, joblib.hash((X, options))
+        if key not in self.answers:
+            self.answers[key] = getattr(self.estimator, name)(X, **options)
+        return self.answers[key]
+
+    def predict(self, X, **options):
+        return self._ask("predict", X, options)
+
+    def transform(self, X, **options):
+        return self._ask("transform", X, options)
 
 
 class TimeShifted:
@@ -246,8 +276,8 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_
     """Score of a fitted estimator, with a null, a baseline and the number of effective samples.
 
     The null is the mean score of the same estimator with its predictions and latents shifted in
-    time, circularly, by random amounts from twice the longest autocorrelation time of the
-    recordings to half of the shortest recording, in both directions.
+    time, circularly, by random amounts from twice the longest autocorrelation time of the traces,
+    behavior and `y` to half of the shortest recording, in both directions.
 
     Parameters
     ----------
@@ -293,12 +323,16 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_
     recordings, _ = check_recordings(X)
     lengths = np.array([recording.n_timesteps for recording in recordings])
     times = np.array([autocorrelation_time(recording.traces) for recording in recordings])
-    least, most = int(np.ceil(2 * times.max())), int(lengths.min() // 2)
+    # Behavior may be far slower than noisy traces, and is then what a shift must lose.
+    targets = [r.behavior for r in recordings] if y is None else y
+    slowest = max([*times, *(_slowness(target) for target in targets)])
+    least, most = int(np.ceil(2 * slowest)), int(lengths.min() // 2)
     if least > most:
         raise ValueError(
             f"recording {lengths.argmin()} has {lengths.min()} time steps; a null needs four "
-            f"autocorrelation times, {2 * least} for recording {times.argmax()}."
+            f"autocorrelation times of traces and behavior, {2 * least}."
         )
+    estimator = _Remembering(estimator)
     rng = check_random_state(random_state)
     shifts = rng.randint(least, most + 1, size=n_shifts) * rng.choice([-1, 1], size=n_shifts)
     return Evaluation(
@@ -307,6 +341,14 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_
         baseline=float("nan") if baseline is None else float(scorer(baseline, X, y)),
         n_effective=float((lengths / times).sum()),
     )
+
+
+def _slowness(target):
+    """Decay time of what is decoded, 0 where it is absent or made of classes."""
+    if target is None or np.asarray(target).dtype.kind not in "fiub":
+        return 0
+    target = np.asarray(target, dtype=float)
+    return decay_time(target.reshape(len(target), -1))
 
 
 def _lagged_products(columns):

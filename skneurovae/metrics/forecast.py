@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skneurovae.metrics.asking import average, known_neurons, predict, side_by_side
+from skneurovae.metrics.asking import (
+    average,
+    known_neurons,
+    predict,
+    session_means,
+    side_by_side,
+)
 from skneurovae.metrics.controls import TimeShifted
 from skneurovae.metrics.values import bits_per_spike, observed_mean, r2_per_neuron, varies
 from skneurovae.recordings import check_recordings
@@ -215,7 +221,7 @@ def forecast_bits(estimator, X, y=None, *, horizon=10, context=50, stride=None):
     Returns
     -------
     float
-        0 = no better than each neuron's mean count over the bins that are predicted.
+        0 = no better than each neuron's mean count over the bins of its session that are predicted.
 
     Raises
     ------
@@ -227,8 +233,10 @@ def forecast_bits(estimator, X, y=None, *, horizon=10, context=50, stride=None):
     Forward prediction of Pei et al., "Neural Latents Benchmark '21", 2021, section 3.
     """
     made = forecast(estimator, X, horizon=horizon, context=context, stride=stride)
-    counts = side_by_side([_rows(f.truth) for f in made])
-    return bits_per_spike(counts, side_by_side([_rows(f.prediction) for f in made]))
+    counts = [_rows(f.truth) for f in made]
+    null = np.concatenate(session_means(check_recordings(X)[0], counts))
+    rates = side_by_side([_rows(f.prediction) for f in made])
+    return bits_per_spike(side_by_side(counts), rates, null=null)
 
 
 def _segment(recording, start, context, length):

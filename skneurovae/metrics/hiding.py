@@ -29,14 +29,11 @@ def neuron_folds(recording, n_folds=3, random_state=0):
     """
     if n_folds < 2:
         raise ValueError(f"n_folds must be 2 or more; got {n_folds}.")
-    labels = labels_of(recording)
-    keys = [(1, label) if label else (0, column) for column, label in enumerate(labels)]
-    distinct = sorted(set(keys))
-    if len(distinct) < 2:
+    n_distinct, which = _distinct(recording)
+    if n_distinct < 2:
         raise ValueError("co-smoothing needs two or more different neurons; a recording has one.")
-    order = check_random_state(random_state).permutation(len(distinct))
-    fold = dict(zip(distinct, order % n_folds))
-    return np.array([fold[key] for key in keys])
+    order = check_random_state(random_state).permutation(n_distinct)
+    return (order % n_folds)[which]
 
 
 def hide_neurons(recording, hidden):
@@ -58,7 +55,8 @@ def hide_neurons(recording, hidden):
 def hide_spans(recording, fraction=0.1, span_length=20, random_state=0):
     """Copy of a recording in which contiguous spans of every neuron are NaN.
 
-    The time axis of each neuron is cut at its own phase into spans, of which a fraction is hidden.
+    The time axis of each neuron is cut at its own phase into spans, of which a fraction is hidden;
+    neurons that share an identity hide the same spans.
     Single frames would be given away by their neighbors, so `span_length` should be no shorter than
     the autocorrelation of the traces.
 
@@ -90,16 +88,26 @@ def hide_spans(recording, fraction=0.1, span_length=20, random_state=0):
             f"one has {n_timesteps}."
         )
     rng = check_random_state(random_state)
-    phase = rng.randint(span_length, size=n_neurons)
+    n_distinct, which = _distinct(recording)
+    phase = rng.randint(span_length, size=n_distinct)[which]
     span = (np.arange(n_timesteps)[:, None] + phase) // span_length
     n_spans = span.max() + 1
     n_hidden = max(1, round(fraction * n_spans))
     # The first and last span may be cut short by the phase; only whole ones are drawn.
     whole = np.arange(n_spans)[:, None]
     whole = (whole * span_length >= phase) & ((whole + 1) * span_length - phase <= n_timesteps)
-    rank = np.where(whole, rng.random_sample((n_spans, n_neurons)), 2).argsort(0).argsort(0)
+    chance = rng.random_sample((n_spans, n_distinct))[:, which]
+    rank = np.where(whole, chance, 2).argsort(0).argsort(0)
     hidden = (rank < np.minimum(n_hidden, whole.sum(0)))[span, np.arange(n_neurons)]
     return recording.replace(traces=np.where(hidden, np.nan, recording.traces)), hidden
+
+
+def _distinct(recording):
+    """Number of different neurons, and which of them stands in each column."""
+    labels = labels_of(recording)
+    keys = [(1, label) if label else (0, column) for column, label in enumerate(labels)]
+    places = {key: place for place, key in enumerate(sorted(set(keys)))}
+    return len(places), np.array([places[key] for key in keys])
 
 
 def labels_of(recording):

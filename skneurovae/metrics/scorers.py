@@ -9,6 +9,7 @@ from skneurovae.metrics.asking import (
     co_smoothed,
     known_neurons,
     predict,
+    session_means,
     side_by_side,
 )
 from skneurovae.metrics.hiding import hide_neurons, hide_spans
@@ -89,7 +90,7 @@ def co_smoothing_bits(estimator, X, y=None, *, n_folds=3, random_state=0):
     Returns
     -------
     float
-        0 = no better than each neuron's mean count in the recording that is scored.
+        0 = no better than each neuron's mean count in what is scored of its session.
 
     Raises
     ------
@@ -106,11 +107,8 @@ def co_smoothing_bits(estimator, X, y=None, *, n_folds=3, random_state=0):
     ----------
     Co-smoothing as in Pei et al. 2021 ("Neural Latents Benchmark '21"), every neuron hidden once.
     """
-    counts, rates = [], []
-    for recording, prediction, known in co_smoothed(estimator, X, n_folds, random_state):
-        counts.append(recording.traces[:, known])
-        rates.append(prediction[:, known])
-    return bits_per_spike(side_by_side(counts), side_by_side(rates))
+    counts, rates, null = _hidden_counts(estimator, X, n_folds, random_state)
+    return bits_per_spike(side_by_side(counts), side_by_side(rates), null=np.concatenate(null))
 
 
 def co_smoothing_bits_per_neuron(estimator, X, *, n_folds=3, random_state=0):
@@ -137,11 +135,16 @@ def co_smoothing_bits_per_neuron(estimator, X, *, n_folds=3, random_state=0):
     ValueError
         As `co_smoothing_bits`, but neurons without a spike are no error.
     """
-    scores = []
-    for recording, rates, known in co_smoothed(estimator, X, n_folds, random_state):
-        counts = np.where(known, recording.traces, np.nan)
-        scores.append(bits_per_spike_per_neuron(counts, rates))
-    return scores
+    parts = zip(*_hidden_counts(estimator, X, n_folds, random_state))
+    return [bits_per_spike_per_neuron(counts, rates, null=null) for counts, rates, null in parts]
+
+
+def _hidden_counts(estimator, X, n_folds, random_state):
+    """Counts (NaN = neuron unknown), predicted rates and null rates of each recording."""
+    found = list(co_smoothed(estimator, X, n_folds, random_state))
+    counts = [np.where(known, recording.traces, np.nan) for recording, _, known in found]
+    null = session_means([recording for recording, *_ in found], counts)
+    return counts, [rates for _, rates, _ in found], null
 
 
 def reconstruction_score(estimator, X, y=None):
@@ -200,11 +203,13 @@ def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, rand
     pairs = [hide_spans(r, fraction, span_length, random_state) for r in recordings]
     predictions = predict(estimator, X, [recording for recording, _ in pairs])
     scores = []
-    for recording, (shown, hidden), prediction in zip(recordings, pairs, predictions):
-        known = known_neurons(estimator, recording)
+    for index, (recording, (shown, hidden)) in enumerate(zip(recordings, pairs)):
+        known, prediction = known_neurons(estimator, recording), predictions[index]
         mean, std = (f(shown.traces[:, known], axis=0) for f in (np.nanmean, np.nanstd))
         unit = np.where(std > 0, std, 1.0)
         truth = np.where(hidden, recording.traces, np.nan)[:, known]
+        if not np.isfinite(prediction[:, known][~np.isnan(truth)]).all():
+            raise ValueError(f"prediction of recording {index} is NaN or infinite where it counts.")
         total = np.nansum(((truth - mean) / unit) ** 2)
         error = np.nansum(((truth - prediction[:, known]) / unit) ** 2)
         scores.append(np.array(1 - error / total if total else np.nan))

@@ -13,7 +13,26 @@ from sklearn.base import clone
 from skneurovae.metrics import evaluate
 
 
-def run_cell(model, X, y, units, train, test, scorers, seed, controls):
+def run_cell(run, *arguments):
+    """Rows of a cell by `fit_and_score`, or by that function under a `joblib.Memory`.
+
+    Failures end up in the rows, but never in the memory: the next run tries them again.
+    """
+    try:
+        return run(*arguments)
+    except _Incomplete as incomplete:
+        return incomplete.rows
+
+
+class _Incomplete(Exception):
+    """Carries the rows of a cell in which something failed past a `joblib.Memory`."""
+
+    def __init__(self, rows):
+        super().__init__(rows)
+        self.rows = rows
+
+
+def fit_and_score(model, X, y, units, train, test, scorers, seed, controls, version):
     """Fit a clone of `model` and score every independent unit of the test part.
 
     Parameters
@@ -29,33 +48,46 @@ def run_cell(model, X, y, units, train, test, scorers, seed, controls):
         For every `random_state` of the model.
     controls : bool
         Also null and number of effective samples.
+    version : str
+        Of this package: a memory must not give results of another.
 
     Returns
     -------
     rows : list of dict
-        One per scorer and unit. Where something failed, "error" says what, and scores are NaN.
+        One per scorer and unit.
+
+    Raises
+    ------
+    _Incomplete
+        If anything failed; its rows say what in "error", and their scores are NaN.
     """
-    row = {"fit_seconds": np.nan, "score_seconds": np.nan, "peak_memory_mb": np.nan}
-    try:
-        with PeakMemory() as memory:
-            begin = time.perf_counter()
-            fitted = _fit(model, X, y, train, seed)
-            row["fit_seconds"] = time.perf_counter() - begin
-        row["peak_memory_mb"] = memory.megabytes
-    except Exception as error:
-        return [
-            {"scorer": name, "unit": unit, **_failed(error, "fit"), **row}
-            for name in scorers
-            for unit in dict.fromkeys(units[i] for i in test)
-        ]
-    rows = []
-    for name, scorer in scorers.items():
-        for unit in dict.fromkeys(units[i] for i in test):
-            part = [int(i) for i in test if units[i] == unit]
-            begin = time.perf_counter()
-            scored = _score(scorer, fitted, _take(X, part), _take(y, part), seed, controls)
-            scored["score_seconds"] = time.perf_counter() - begin
-            rows.append({"scorer": name, "unit": unit, **row, **scored})
+    row = {"fit_seconds": np.nan, "peak_memory_mb": np.nan}
+    tested = list(dict.fromkeys(units[i] for i in test))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            with PeakMemory() as memory:
+                begin = time.perf_counter()
+                fitted = _fit(model, X, y, train, seed)
+                row["fit_seconds"] = time.perf_counter() - begin
+            row["peak_memory_mb"] = memory.megabytes
+        except Exception as error:
+            failed = {**_failed(error, "fit"), **row, "score_seconds": np.nan, "warnings": []}
+            raise _Incomplete(
+                [{"scorer": name, "unit": unit, **failed} for name in scorers for unit in tested]
+            ) from error
+        rows = []
+        for name, scorer in scorers.items():
+            for unit in tested:
+                part = [int(i) for i in test if units[i] == unit]
+                begin = time.perf_counter()
+                scored = _score(scorer, fitted, _take(X, part), _take(y, part), seed, controls)
+                scored["score_seconds"] = time.perf_counter() - begin
+                rows.append({"scorer": name, "unit": unit, **row, **scored})
+    for row in rows:
+        row["warnings"] = list(dict.fromkeys(str(warning.message) for warning in told))
+    if any(row["error"] or row.get("null_error") for row in rows):
+        raise _Incomplete(rows)
     return rows
 
 
@@ -63,22 +95,31 @@ def _fit(model, X, y, train, seed):
     model = clone(model)
     states = [name for name in model.get_params() if name.split("__")[-1] == "random_state"]
     model.set_params(**dict.fromkeys(states, seed))
-    with warnings.catch_warnings():  # a cell repeats what one fit has said
-        warnings.simplefilter("ignore")
-        return model.fit(_take(X, train), _take(y, train))
+    return model.fit(_take(X, train), _take(y, train))
 
 
 def _score(scorer, fitted, X, y, seed, controls):
+    """Score and, if it can be had, null of a unit."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if not controls:
-                return {"score": float(scorer(fitted, X, y)), "error": None}
+        if not controls:
+            return _finite({"score": float(scorer(fitted, X, y)), "error": None})
+        try:
             found = evaluate(scorer, fitted, X, y, random_state=seed)
-        controls = {"null": found.null, "n_effective": found.n_effective}
-        return {"score": found.score, **controls, "error": None}
+        except Exception as error:  # of the score or of the null
+            found = {"score": float(scorer(fitted, X, y)), "null": np.nan, "n_effective": np.nan}
+            return _finite({**found, "null_error": _failed(error, "null")["error"], "error": None})
+        return _finite(
+            {"score": found.score, "null": found.null, "n_effective": found.n_effective,
+             "error": None}
+        )  # fmt: skip
     except Exception as error:
         return _failed(error, "score")
+
+
+def _finite(scored):
+    if not np.isfinite(scored["score"]):
+        raise ValueError(f"the score is {scored['score']}")
+    return scored
 
 
 def _failed(error, where):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import time
 import warnings
@@ -12,8 +13,9 @@ import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
 
+from skneurovae import __version__
 from skneurovae.baselines import MissingFactorAnalysis
-from skneurovae.model_selection.cells import run_cell
+from skneurovae.model_selection.cells import fit_and_score, run_cell
 from skneurovae.model_selection.comparison import Comparison
 from skneurovae.model_selection.leaks import find_leaks
 from skneurovae.recordings import check_recordings
@@ -61,6 +63,7 @@ def compare_models(
         call runs on a cluster. Numbers do not depend on it.
     memory : joblib.Memory, default=None
         Cells that it holds are not run again: an interrupted comparison goes on where it stopped.
+        Failed cells are tried again. Clear it when the code of a model of your own changes.
     random_state : int, RandomState instance or None, default=0
     verbose : int, default=0
         1 shows how many cells are done and the time left.
@@ -120,11 +123,14 @@ def compare_models(
     ]
     # A seed belongs to its fold and repetition, so that models are compared in pairs.
     seeds = check_random_state(random_state).randint(2**31 - 1, size=(len(splits), n_seeds))
-    run = run_cell if memory is None else memory.cache(run_cell)
+    run = fit_and_score
+    if memory is not None:
+        _check_hashable(scorers)
+        run = memory.cache(fit_and_score)
     jobs = (
-        joblib.delayed(run)(
-            every[cell["model"]], X, y, units, *splits[cell["fold"]], scorers,
-            int(seeds[cell["fold"], cell["seed"]]), controls,
+        joblib.delayed(run_cell)(
+            run, every[cell["model"]], X, y, units, *splits[cell["fold"]], scorers,
+            int(seeds[cell["fold"], cell["seed"]]), controls, __version__,
         )
         for cell in cells
     )  # fmt: skip
@@ -137,7 +143,8 @@ def compare_models(
             _progress(done, len(cells), time.perf_counter() - begin)
     if controls:
         _add_baseline(records)
-    return Comparison([r for r in records if r["model"] is not None], leaks)
+    told = dict.fromkeys(r["error"] for r in records if r["model"] is None and r["error"])
+    return Comparison([r for r in records if r["model"] is not None], leaks, list(told))
 
 
 def _add_baseline(records):
@@ -146,6 +153,17 @@ def _add_baseline(records):
     scores = {tuple(r[k] for k in keys): r["score"] for r in records if r["model"] is None}
     for record in records:
         record["baseline"] = scores.get(tuple(record[k] for k in keys), np.nan)
+
+
+def _check_hashable(scorers):
+    for name, scorer in scorers.items():
+        try:
+            pickle.dumps(scorer)
+        except Exception as error:
+            raise ValueError(
+                f"scoring[{name!r}] cannot be pickled, which memory needs: define it as a function "
+                "of a module."
+            ) from error
 
 
 def _named(value, argument, default=None):

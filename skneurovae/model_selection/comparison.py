@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -18,13 +18,17 @@ class Comparison:
     records : list of dict
         One per model, fold, seed, scorer and independent unit: "score", "null", "baseline",
         "n_effective" (the last three only with controls), "fit_seconds", "score_seconds",
-        "peak_memory_mb" (of the fit) and "error", which is None where all went well.
+        "peak_memory_mb" (of the fit), "warnings" and "error", which is None where all went well.
+        "null_error" says why a score has no null.
     leaks : list of Leak
         What was found and not refused.
+    baseline_errors : list of str
+        Why some scores have no linear baseline.
     """
 
     records: list
     leaks: list
+    baseline_errors: list = field(default_factory=list)
 
     @property
     def models(self):
@@ -97,8 +101,8 @@ class Comparison:
         scores = np.array(list(self.unit_scores(model, scorer).values()))
         row = {"scorer": scorer, "model": model, "score": float(scores.mean())}
         row["spread"] = float(scores.std(ddof=1)) if len(scores) > 1 else np.nan
-        for field in ("null", "baseline"):
-            row[field] = float(np.mean(list(self.unit_scores(model, scorer, field).values())))
+        for name in ("null", "baseline"):
+            row[name] = float(np.mean(list(self.unit_scores(model, scorer, name).values())))
         row["n_effective"] = float(sum(self.unit_scores(model, scorer, "n_effective").values()))
         row["n_units"] = len(scores)
         row["n_failed"] = sum(r["error"] is not None for r in rows)
@@ -188,6 +192,14 @@ class Comparison:
             )
         told = dict.fromkeys((r["model"], r["error"]) for r in self.errors)
         lines += [f"\n{model}: {error}" for model, error in told]
+        told = dict.fromkeys(
+            (r["model"], text)
+            for r in self.records
+            for text in (*r.get("warnings", ()), r.get("null_error"))
+            if text
+        )
+        lines += [f"\n{model} warned: {text}" for model, text in told]
+        lines += [f"\nlinear baseline: {error}" for error in self.baseline_errors]
         lines += [f"\nflagged: [{leak.kind}] {leak.message}" for leak in self.leaks]
         return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 
 from skneurovae.recordings import Recording, check_recordings
@@ -17,8 +18,9 @@ class Segment(Recording):
     ----------
     traces, behavior, stimulus, identities, session, rate_hz
         See `skneurovae.Recording`.
-    source : int, default=0
-        Which recording it was cut from.
+    source : int or str, default=0
+        Which recording it was cut from: its place in the list, and where it has no session a name
+        made of its numbers.
     start : int, default=0
         Its first time step there.
     fold : int or None, default=None
@@ -27,7 +29,7 @@ class Segment(Recording):
         Entries that are scored, in a piece that a splitter made for testing.
     """
 
-    source: int = 0
+    source: int | str = 0
     start: int = 0
     fold: int | None = None
     held_out: np.ndarray | None = None
@@ -56,8 +58,8 @@ def segment(X, length, gap=0):
     Returns
     -------
     segments : list of Segment
-        Pieces of one recording share a session (its own, or one named after its place in `X`), and
-        with it their unlabelled neurons.
+        Pieces of one recording share a session (its own, or a name made of its numbers), and with
+        it their unlabelled neurons.
 
     Raises
     ------
@@ -96,10 +98,13 @@ def cut(recording, source, span, **fields):
         for name in ("traces", "behavior", "stimulus")
     }
     begin = getattr(recording, "start", 0) + (span.start or 0)
+    session = recording.session
+    if session is None:  # a number would be that of another recording in another call
+        source = session = f"recording {joblib.hash(recording.traces)[:8]}"
     return Segment(
         **parts,
         identities=recording.identities,
-        session=recording.session or f"recording {source}",
+        session=session,
         rate_hz=recording.rate_hz,
         source=getattr(recording, "source", source),
         start=begin,

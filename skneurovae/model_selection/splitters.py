@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skneurovae.metrics import hide_neurons, neuron_folds, r2_per_neuron
+from skneurovae.metrics.asking import known_neurons
 from skneurovae.model_selection.segments import cut
 from skneurovae.recordings import check_recordings
 
@@ -255,13 +256,9 @@ def held_out_score(estimator, X, y=None):
                 "views of HeldOutNeurons or ContiguousSpeckles."
             )
         shown.append(view.replace(traces=np.where(held_out, np.nan, view.traces), held_out=None))
-    known = getattr(estimator, "identities_", None)
     scores = []
     for view, prediction in zip(X, estimator.predict(shown)):
-        mask = np.array(view.held_out)
-        if known is not None and view.identities is not None:
-            labelled = view.identities != view.identities.dtype.type()
-            mask &= ~labelled | np.isin(view.identities, known)
+        mask = view.held_out & known_neurons(estimator, view)
         score = r2_per_neuron(view.traces, np.asarray(prediction), mask)
         scores += [np.nanmean(score)] if not np.isnan(score).all() else []
     if not scores:
