@@ -110,14 +110,6 @@ def test_without_controls_there_are_none(models, worms):
     assert np.isnan(result.summary()[0]["null"])
 
 
-def test_the_null_of_shrunk_models_is_near_zero(result):
-    """Predictions moved in time explain nothing; they cost at most what they vary."""
-    for row in result.summary():
-        if row["scorer"] == "co-smoothing" and row["model"] != "PCA":
-            assert row["null"] < 0.02
-            assert row["null"] < row["score"] or row["model"] == "behavior"
-
-
 @pytest.mark.parametrize("n_jobs", [2, pytest.param("dask", id="dask")])
 def test_numbers_do_not_depend_on_where_cells_run(n_jobs, result, models, worms):
     if n_jobs == "dask":

@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import pearsonr
 from sklearn.metrics import r2_score
 
-from skneurovae.metrics import psth, psth_ceiling, psth_correlation, psth_score
+from skneurovae.metrics import psth, psth_ceiling, psth_correlation, psth_r2, psth_score
+from skneurovae.recordings import Recording
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_score_and_correlation_agree_with_scikit_learn_and_scipy(trials):
         np.concatenate([values[conditions == c].mean(0) for c in "abc"])
         for values in (traces, rates)
     ]
-    assert psth_score(rates, traces, conditions) == pytest.approx(r2_score(*means), abs=1e-9)
+    assert psth_r2(rates, traces, conditions) == pytest.approx(r2_score(*means), abs=1e-9)
     expected = np.mean([pearsonr(means[0][:, n], means[1][:, n])[0] for n in range(5)])
     assert psth_correlation(rates, traces, conditions) == pytest.approx(expected, abs=1e-9)
 
@@ -46,11 +47,11 @@ def test_rates_are_averaged_over_the_entries_that_were_observed(trials):
     rates, traces, conditions = trials
     traces[0] = np.nan
     rates[0] = np.nan  # not evaluated, so it may be anything
-    whole = psth_score(rates[1:], traces[1:], conditions[1:])
-    assert psth_score(rates, traces, conditions) == pytest.approx(whole)
+    whole = psth_r2(rates[1:], traces[1:], conditions[1:])
+    assert psth_r2(rates, traces, conditions) == pytest.approx(whole)
     rates[1, 0, 0] = np.nan
     with pytest.raises(ValueError, match="finite wherever"):
-        psth_score(rates, traces, conditions)
+        psth_r2(rates, traces, conditions)
 
 
 def test_constant_rates_and_neurons(trials):
@@ -60,7 +61,7 @@ def test_constant_rates_and_neurons(trials):
     others = psth_correlation(rates[..., 1:], traces[..., 1:], conditions)
     assert psth_correlation(rates, traces, conditions) == pytest.approx(others)
     with pytest.raises(ValueError, match="every neuron is constant"):
-        psth_score(rates, np.ones_like(traces), conditions)
+        psth_r2(rates, np.ones_like(traces), conditions)
 
 
 def test_ceiling_of_two_trials_by_hand(trials):
@@ -100,8 +101,31 @@ def test_wrong_input_is_refused(trials):
     with pytest.raises(ValueError, match="n_trials, n_timesteps, n_neurons"):
         psth(traces[0], conditions)
     with pytest.raises(ValueError, match="rates have shape"):
-        psth_score(rates[:, 1:], traces, conditions)
+        psth_r2(rates[:, 1:], traces, conditions)
     with pytest.raises(ValueError, match="condition d has one trial"):
         psth_ceiling(traces, np.append(conditions[:-1], "d"))
     with pytest.raises(ValueError, match="n_splits"):
         psth_ceiling(traces, conditions, n_splits=0)
+
+
+def test_the_scorer_hides_the_neurons_that_it_scores(trials):
+    rates, traces, conditions = trials
+    shown = []
+
+    class Model:
+        def predict(self, X):
+            shown.extend(X)
+            return [np.where(np.isnan(r.traces).all(0), rates[i], 1e6) for i, r in enumerate(X)]
+
+    X = [Recording(trial, session="one") for trial in np.nan_to_num(traces, nan=0.5)]
+    found = psth_score(Model(), X, conditions)
+    assert found == pytest.approx(psth_r2(rates, np.stack([r.traces for r in X]), conditions))
+    assert all(np.isnan(r.traces).all(0).any() for r in shown)
+    per_step = [np.full(traces.shape[1], c) for c in conditions]
+    assert psth_score(Model(), X, per_step) == pytest.approx(found)
+    with pytest.raises(ValueError, match="y has 1 entries"):
+        psth_score(Model(), X, conditions[:1])
+    with pytest.raises(ValueError, match="one shape"):
+        psth_score(Model(), [X[0], X[1].replace(traces=X[1].traces[1:])], conditions[:2])
+    with pytest.raises(ValueError, match="y of trial 0 must be one condition"):
+        psth_score(Model(), X, [np.arange(traces.shape[1]) for _ in X])

@@ -21,9 +21,10 @@ def plot_comparison(comparison, *, labels=None, axes=None):
     Returns
     -------
     figure : matplotlib.figure.Figure
-        One panel per scorer: open circles are units (means over folds and seeds), thin lines join a
-        unit's models, a bar is the mean over units with its 95 % bootstrap interval, a dotted tick
-        the mean null. Nothing is told by color alone.
+        One panel per scorer: open circles are units (means over folds and seeds, which are dots
+        where there are several), thin lines join a unit's models, a bar is the mean over units with
+        its 95 % bootstrap interval, a cross the mean null and a triangle the linear baseline.
+        Nothing is told by color.
 
     Raises
     ------
@@ -50,29 +51,30 @@ def plot_comparison(comparison, *, labels=None, axes=None):
         axis.plot(table, places, color="0.8", lw=0.8, zorder=1)
         for place, row, model in zip(places, table, models):
             axis.plot(row, np.full(len(row), place), "o", ms=5, color=GRAY, mfc="none", zorder=2)
+            fits = [r["score"] for r in comparison.records
+                    if (r["model"], r["scorer"]) == (model, scorer)]  # fmt: skip
+            if len(fits) > len(row):  # several folds or seeds of a unit
+                axis.plot(fits, np.full(len(fits), place - 0.2), ".", ms=3, color=GRAY, zorder=2)
             if np.isnan(row).any():
                 axis.annotate("failed", (0, place), color=DARK, ha="left", va="bottom")
                 continue
-            low, high = _interval(row)
-            axis.plot([low, high], [place, place], color=DARK, lw=2.5, zorder=3)
+            if len(row) > 1:
+                axis.plot(
+                    comparison.interval(model, scorer), [place, place], color=DARK, lw=2.5, zorder=3
+                )
             axis.plot(row.mean(), place, "|", color=DARK, ms=14, mew=2, zorder=3)
-            null = list(comparison.unit_scores(model, scorer, "null").values())
-            if not np.isnan(null).any():
-                axis.plot(np.mean(null), place, "x", color=DARK, ms=5, zorder=3)
+            for name, marker in (("null", "x"), ("baseline", "^")):
+                values = list(comparison.unit_scores(model, scorer, name).values())
+                if not np.isnan(values).any():
+                    axis.plot(np.mean(values), place, marker, color=DARK, ms=4, zorder=3)
         axis.set_xlabel((labels or {}).get(scorer, scorer))
         axis.set_yticks(places, models)
         axis.set_ylim(-len(models) + 0.4, 0.6)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
     axes[0].figure.text(
-        0.99, 0.005, "circle: unit   line: same unit   bar: mean, 95 % interval   x: null",
+        0.99, 0.005, "circle: unit   line: same unit   dot: one fit   bar: mean, 95 % interval   "
+        "x: null   triangle: linear baseline",
         ha="right", va="bottom", fontsize=7, color=DARK,
     )  # fmt: skip
     return axes[0].figure
-
-
-def _interval(values, n_resamples=2000):
-    """Percentile bootstrap interval of a mean; the mean twice where there is one value."""
-    rng = np.random.default_rng(0)
-    means = rng.choice(values, (n_resamples, len(values))).mean(1)
-    return np.percentile(means, [2.5, 97.5])

@@ -33,8 +33,8 @@ from skneurovae.metrics.forecast import (
     forecast_errors,
     forecast_score,
 )
-from skneurovae.metrics.hiding import hide_neurons, hide_spans, neuron_folds
-from skneurovae.metrics.psth import psth, psth_ceiling, psth_correlation, psth_score
+from skneurovae.metrics.hiding import hide_neurons, hide_spans, neuron_folds, shift_neurons
+from skneurovae.metrics.psth import psth, psth_ceiling, psth_correlation, psth_r2, psth_score
 from skneurovae.metrics.recovery import latent_r2, mean_correlation
 from skneurovae.metrics.scorers import (
     behavior_prediction_score,
@@ -93,7 +93,9 @@ __all__ = [
     "psth",
     "psth_ceiling",
     "psth_correlation",
+    "psth_r2",
     "psth_score",
     "r2_per_neuron",
     "reconstruction_score",
+    "shift_neurons",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skneurovae.recordings import check_recordings
+
 
 def neuron_folds(recording, n_folds=3, random_state=0):
     """Assign each neuron to the fold in which it is hidden.
@@ -100,6 +102,33 @@ def hide_spans(recording, fraction=0.1, span_length=20, random_state=0):
     rank = np.where(whole, chance, 2).argsort(0).argsort(0)
     hidden = (rank < np.minimum(n_hidden, whole.sum(0)))[span, np.arange(n_neurons)]
     return recording.replace(traces=np.where(hidden, np.nan, recording.traces)), hidden
+
+
+def shift_neurons(X, random_state=0):
+    """Recordings in which every neuron is shifted in time by itself: data for a null.
+
+    Each trace keeps its own statistics over time and loses its relation to all others and to
+    behavior, so a model that is *fitted* to such recordings must score 0.
+
+    Parameters
+    ----------
+    X : recordings
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    list of Recording
+        Neurons of one identity are shifted together.
+    """
+    recordings, _ = check_recordings(X)
+    rng = check_random_state(random_state)
+    shifted = []
+    for recording in recordings:
+        n_distinct, which = _distinct(recording)
+        shifts = rng.randint(recording.n_timesteps, size=n_distinct)[which]
+        rows = (np.arange(recording.n_timesteps)[:, None] - shifts) % recording.n_timesteps
+        shifted.append(recording.replace(traces=np.take_along_axis(recording.traces, rows, 0)))
+    return shifted
 
 
 def _distinct(recording):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skneurovae.metrics.asking import co_smoothed
 from skneurovae.metrics.values import observed_mean, r2_per_neuron, varies
 
 
@@ -32,7 +33,7 @@ def psth(traces, conditions):
     return np.stack([observed_mean(traces[conditions == c]) for c in np.unique(conditions)])
 
 
-def psth_score(rates, traces, conditions):
+def psth_r2(rates, traces, conditions):
     """Mean over neurons of the R2 of the condition-averaged rate against the PSTH.
 
     ``1 - SSE / SST`` of each neuron over conditions and time steps together, every entry of the
@@ -66,6 +67,46 @@ def psth_score(rates, traces, conditions):
     return _mean_over_neurons(r2_per_neuron(truth, prediction))
 
 
+def psth_score(estimator, X, y, *, n_folds=3, random_state=0):
+    """Mean R2 of the condition-averaged rates of hidden neurons against their PSTHs.
+
+    Parameters
+    ----------
+    estimator : fitted estimator with `predict`
+    X : recordings
+        Trials of equal length and with the same neurons.
+    y : array-like of shape (n_trials,)
+        Condition of each trial; one value per time step is fine where it does not change.
+    n_folds : int, default=3
+        Each neuron is hidden once, as in `co_smoothing_score`.
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    float
+        See `psth_r2`.
+
+    Raises
+    ------
+    ValueError
+        If trials differ in length or neurons, or a condition changes within a trial.
+    """
+    found = list(co_smoothed(estimator, X, n_folds, random_state))
+    shapes = sorted({recording.traces.shape for recording, *_ in found})
+    if len(shapes) > 1:
+        raise ValueError(f"trials must have one shape; they have {shapes[0]} and {shapes[1]}.")
+    if len(y) != len(found):
+        raise ValueError(f"y has {len(y)} entries; X has {len(found)} trials.")
+    conditions = [np.unique(np.asarray(condition)) for condition in y]
+    for trial, values in enumerate(conditions):
+        if len(values) != 1:
+            raise ValueError(f"y of trial {trial} must be one condition; got {len(values)}.")
+    known = np.all([k for *_, k in found], axis=0)
+    traces = np.stack([recording.traces[:, known] for recording, *_ in found])
+    rates = np.stack([prediction[:, known] for _, prediction, _ in found])
+    return psth_r2(rates, traces, np.concatenate(conditions))
+
+
 def psth_correlation(rates, traces, conditions):
     """Mean over neurons of the Pearson correlation of condition-averaged rate and PSTH.
 
@@ -85,7 +126,7 @@ def psth_correlation(rates, traces, conditions):
     Raises
     ------
     ValueError
-        As `psth_score`.
+        As `psth_r2`.
 
     See Also
     --------

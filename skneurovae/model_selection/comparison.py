@@ -83,6 +83,20 @@ class Comparison:
                 values.setdefault(r["unit"], []).append(r.get(field, np.nan))
         return {unit: float(np.mean(v)) for unit, v in values.items()}
 
+    def interval(self, model, scorer, confidence=0.95):
+        """Percentile bootstrap interval of the mean over units.
+
+        Parameters
+        ----------
+        model, scorer : str
+        confidence : float, default=0.95
+
+        Returns
+        -------
+        low, high : float
+        """
+        return bootstrap_interval(list(self.unit_scores(model, scorer).values()), confidence)
+
     def summary(self):
         """Mean and spread over units for each scorer and model.
 
@@ -163,14 +177,12 @@ class Comparison:
         row["n_units"] = len(d)
         if len(d) < 2 or np.isnan(d).any():
             return row
-        interval = bootstrap(
-            (d,), np.mean, confidence_level=confidence, method="percentile", **options
-        ).confidence_interval
+        low, high = bootstrap_interval(d, confidence, **options)
         test = permutation_test(
             (d,), lambda x, axis: x.mean(axis), permutation_type="samples", vectorized=True,
             **options,
         )  # fmt: skip
-        row["low"], row["high"] = float(interval.low), float(interval.high)
+        row["low"], row["high"] = low, high
         row["p_value"] = float(test.pvalue)
         return row
 
@@ -233,6 +245,28 @@ class Comparison:
         from skneurovae.inspection import plot_comparison
 
         return plot_comparison(self, labels=labels, axes=axes)
+
+
+def bootstrap_interval(values, confidence=0.95, n_resamples=9999, rng=0):
+    """Percentile bootstrap interval of a mean.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_units,)
+        Two or more.
+    confidence : float, default=0.95
+    n_resamples : int, default=9999
+    rng : Generator or int, default=0
+
+    Returns
+    -------
+    low, high : float
+    """
+    found = bootstrap(
+        (values,), np.mean, confidence_level=confidence, method="percentile",
+        n_resamples=n_resamples, rng=rng,
+    ).confidence_interval  # fmt: skip
+    return float(found.low), float(found.high)
 
 
 def holm(p_values):
