@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import recall_score
 
-from skneurovae.metrics import decay_time, r2_per_neuron
+from skneurovae.metrics import circular_error, circular_r2, decay_time, r2_per_neuron
 
 KINDS = ("continuous", "circular", "categorical")
 
@@ -47,8 +47,7 @@ def decoding_quality(y, prediction, kind="continuous"):
     """How good decoded behavior is, per target; 1 = perfect.
 
     - continuous: R2, ``1 - SSE / SST``; 0 = the best constant.
-    - circular: ``1 - mean(1 - cos(y - prediction)) / (1 - R)``, R = length of the mean of
-      ``exp(i y)``; 0 = the best constant, which is the circular mean.
+    - circular: `skneurovae.metrics.circular_r2`; 0 = the best constant, the circular mean.
     - categorical: balanced accuracy, the mean of the recalls of the classes that occur in `y`; a
       constant reaches ``1 / n_classes``.
 
@@ -68,22 +67,17 @@ def decoding_quality(y, prediction, kind="continuous"):
     ------
     ValueError
         If shapes differ or `kind` is unknown.
-
-    References
-    ----------
-    Circular: one minus the ratio of circular variances, after Mardia & Jupp, "Directional
-    Statistics", 2000, section 2.3.
     """
     y, prediction = _columns(y, prediction, kind)
     if kind == "continuous":
         return r2_per_neuron(y, prediction)
     scores = np.full(y.shape[1], np.nan)
     for target, (truth, decoded) in enumerate(_evaluated(y, prediction)):
-        if kind == "circular" and len(truth):
-            spread = 1 - np.abs(np.exp(1j * truth.astype(float)).mean())
-            if spread > 1e-12:
-                scores[target] = 1 - np.mean(1 - np.cos(truth - decoded)) / spread
-        elif len(truth) and (truth != truth[0]).any():
+        if not len(truth) or (truth == truth[0]).all():
+            continue
+        if kind == "circular":
+            scores[target] = circular_r2(truth, decoded)
+        else:
             codes, decoded = _codes(truth, decoded)
             present = np.unique(codes)
             scores[target] = recall_score(codes, decoded, labels=present, average="macro")
@@ -118,7 +112,7 @@ def decoding_error(y, prediction, kind="continuous"):
         if kind == "categorical":
             errors[target] = np.mean(truth == decoded)
         elif kind == "circular":
-            errors[target] = np.abs(np.angle(np.exp(1j * (truth - decoded)))).mean()
+            errors[target] = circular_error(truth, decoded)
         else:
             errors[target] = np.abs(truth - decoded).mean()
     return errors
