@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 GRAY, DARK = "0.6", "0.1"
+KEY = (
+    "circle: unit   line: same unit   dot: one fit   bar: mean, 95 % interval   cross: null   "
+    "triangle: linear baseline"
+)
 
 
 def plot_comparison(comparison, *, labels=None, axes=None):
@@ -38,9 +42,10 @@ def plot_comparison(comparison, *, labels=None, axes=None):
     models, scorers = comparison.models, comparison.scorers
     if axes is None:
         size = (1.5 + 3.5 * len(scorers), 1.2 + 0.45 * len(models))
-        _, axes = plt.subplots(
+        figure, axes = plt.subplots(
             1, len(scorers), figsize=size, sharey=True, squeeze=False, layout="constrained"
         )
+        figure.supxlabel(KEY, fontsize=7)
     axes = np.ravel(axes)
     places = -np.arange(len(models))
     for axis, scorer in zip(axes, scorers):
@@ -72,9 +77,4 @@ def plot_comparison(comparison, *, labels=None, axes=None):
         axis.set_ylim(-len(models) + 0.4, 0.6)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
-    axes[0].figure.text(
-        0.99, 0.005, "circle: unit   line: same unit   dot: one fit   bar: mean, 95 % interval   "
-        "x: null   triangle: linear baseline",
-        ha="right", va="bottom", fontsize=7, color=DARK,
-    )  # fmt: skip
     return axes[0].figure
