@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import PoissonRegressor
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.baselines.align import align
 from skneurovae.baselines.lagged_design import LaggedBehavior, observed_moments
@@ -214,12 +213,6 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         """
         recordings, _ = self._check(X, behavior, mask, identities)
         return co_smoothing_bits(self, recordings)
-
-    def _check(self, X, behavior, mask, identities):
-        check_is_fitted(self)
-        return check_recordings(
-            X, mask=mask, behavior=behavior, identities=identities, estimator=self, reset=False
-        )
 
     def _check_inputs(self, recordings):
         """Refuse what cannot be fitted, and set the lags."""

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.baselines.lagged_design import LaggedBehavior
 from skneurovae.baselines.missing_factor_analysis import own_moments
@@ -160,12 +159,6 @@ class LaggedRidge(LaggedBehavior, BaseEstimator):
         """
         recordings, _ = self._check(X, behavior, mask, identities)
         return co_smoothing_score(self, recordings)
-
-    def _check(self, X, behavior, mask, identities):
-        check_is_fitted(self)
-        return check_recordings(
-            X, mask=mask, behavior=behavior, identities=identities, estimator=self, reset=False
-        )
 
     def _design(self, recording):
         """Standardized behavior at all lags and a column of ones, (n_timesteps, n_weights)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.recordings import check_recordings
 from skneurovae.recordings.lags import lagged
 
 
@@ -18,6 +20,12 @@ class LaggedBehavior:
         behavior = [r.behavior for r in recordings if r.behavior is not None]
         stacked = np.concatenate(behavior) if behavior else np.empty((0, 0))
         self.behavior_mean_, self.behavior_scale_ = observed_moments(stacked)
+
+    def _check(self, X, behavior, mask, identities):
+        check_is_fitted(self)
+        return check_recordings(
+            X, mask=mask, behavior=behavior, identities=identities, estimator=self, reset=False
+        )
 
     def _lagged_behavior(self, recording):
         """Standardized behavior at all lags, (n_timesteps, n_lags * n_behaviors), 0 if missing."""
