@@ -16,14 +16,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.baselines.linear_selection import share_neurons
-from skneurovae.estimators.inference import InferenceMixin
+from skneurovae.estimators.inference import INPUTS, InferenceMixin
 from skneurovae.metrics import neuron_folds
 from skneurovae.recordings import NeuronVocabulary, check_recordings
 from skneurovae.recordings.batches import make_batches
 from skneurovae.recordings.masking import HidingSchedule
 from skneurovae.training import TrainingSettings, resolve_device, seeded, train
 
-_INPUTS = {"mask": True, "behavior": True, "stimulus": True, "identities": True}
 N_FOLDS = 3  # of neurons, in validation
 COLLAPSED = 0.01  # nats per time step, below which a component is taken to carry nothing
 _POSITIVE = Interval(Integral, 1, None, closed="left")
@@ -37,11 +36,8 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
     of the old or, if `adding`, next to them).
     """
 
-    __metadata_request__fit = _INPUTS
-    __metadata_request__partial_fit = _INPUTS
-    __metadata_request__transform = _INPUTS
-    __metadata_request__predict = _INPUTS
-    __metadata_request__score = _INPUTS
+    __metadata_request__fit = INPUTS
+    __metadata_request__partial_fit = INPUTS
 
     _parameter_constraints = {
         "n_components": [_POSITIVE],
@@ -180,16 +176,9 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
                 network = self._grow_network(self.network_, recordings, rows, context is None)
             network = network.to(device)
             store = self._store(*train_set, device, torch.float32)
-            hiding = self._hiding()
-            plan = self._plan(store.lengths)
-
-            def batches():
-                for block in make_batches(plan, store, self.batch_size, shuffle=True):
-                    yield hiding.hide(store.batch(block))
-
             history = train(
                 network,
-                batches,
+                self._batches(store),
                 settings=self._training_settings(n_epochs, annealing=context is not None),
                 validate=self._validation(network, held_out, device, seed),
                 on_epoch=self._on_epoch(context),
@@ -204,6 +193,17 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self.n_iter_ = max(history.n_iter, 1)
         self.history_ = history.parts
         self._warn_of_collapse()
+
+    def _batches(self, store):
+        """Function that gives the batches of one epoch of training, each time drawn anew."""
+        hiding = self._hiding()
+        plan = self._plan(store.lengths)
+
+        def batches():
+            for block in make_batches(plan, store, self.batch_size, shuffle=True):
+                yield hiding.hide(store.batch(block))
+
+        return batches
 
     def _warn_of_collapse(self):
         kl = self.history_[-1].get("kl_per_component", np.array([])) if self.history_ else []

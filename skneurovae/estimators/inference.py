@@ -18,9 +18,13 @@ from skneurovae.recordings.batches import RecordingStore
 from skneurovae.recordings.stitching import infer_windows
 from skneurovae.recordings.windows import plan_windows
 
+INPUTS = {"mask": True, "behavior": True, "stimulus": True, "identities": True}  # metadata
+
 
 class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """What a fitted `network_` can be asked, for any network with a posterior and a likelihood."""
+    """Latents of recordings from a fitted `network_`, whatever it is."""
+
+    __metadata_request__transform = INPUTS
 
     def transform(
         self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
@@ -50,6 +54,57 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
         latents = form.wrap([r["mean"] for r in result])
         return (latents, form.wrap([r["std"] for r in result])) if return_std else latents
+
+    def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
+        check_is_fitted(self)
+        recordings, form = check_recordings(
+            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+            estimator=self, reset=False,
+        )  # fmt: skip
+        self._check_traces(recordings)
+        return recordings, form
+
+    def _check_traces(self, recordings):
+        """Refuse traces that the likelihood has no meaning for."""
+
+    def _infer(self, recordings, rows, function):
+        """Run `function(network, batch)` over windows of each recording and stitch the results.
+
+        Arithmetic is in the dtype of the recording, so that float64 input keeps its digits.
+        """
+        device = torch.device(self._device)
+        results = [None] * len(recordings)
+        for dtype in sorted({r.traces.dtype for r in recordings}, key=str):
+            kept = [i for i, r in enumerate(recordings) if r.traces.dtype == dtype]
+            kind = torch.float64 if dtype == np.float64 and device.type != "mps" else torch.float32
+            network = copy.deepcopy(self.network_).to(device=device, dtype=kind).eval()
+            store = self._store(
+                [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
+            )
+            stitched = infer_windows(
+                store, self._plan(store.lengths), self.batch_size, partial(function, network),
+                causal=getattr(self, "causal", False),
+            )  # fmt: skip
+            for i, result in zip(kept, stitched):
+                results[i] = {name: value.astype(dtype) for name, value in result.items()}
+        return results
+
+    def _store(self, recordings, rows, device, dtype):
+        return RecordingStore(
+            recordings, rows, device=device, dtype=dtype, n_behaviors=self.n_behaviors_in_
+        )
+
+    def _plan(self, lengths):
+        stride = self.stride or max(1, self.window_length // 2)
+        causal = getattr(self, "causal", False)
+        return plan_windows(lengths, self.window_length, stride, causal=causal)
+
+
+class TracesMixin:
+    """What a fitted `network_` can be asked about traces, for any network with a likelihood."""
+
+    __metadata_request__predict = INPUTS
+    __metadata_request__score = INPUTS
 
     def predict(
         self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
@@ -132,18 +187,6 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         result = self._infer(recordings, self._vocabulary.rows(recordings), _bound)
         return form.wrap([r["bound"] for r in result])
 
-    def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
-        check_is_fitted(self)
-        recordings, form = check_recordings(
-            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
-            estimator=self, reset=False,
-        )  # fmt: skip
-        self._check_traces(recordings)
-        return recordings, form
-
-    def _check_traces(self, recordings):
-        """Refuse traces that the likelihood has no meaning for."""
-
     def _predict(self, recordings, rows):
         """Predicted traces and their standard deviations, finite at every entry."""
         traces, stds = [], []
@@ -155,38 +198,6 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             traces.append(np.where(known, result["neuron_mean"], own))
             stds.append(np.where(known, result["neuron_std"], spread))
         return traces, stds
-
-    def _infer(self, recordings, rows, function):
-        """Run `function(network, batch)` over windows of each recording and stitch the results.
-
-        Arithmetic is in the dtype of the recording, so that float64 input keeps its digits.
-        """
-        device = torch.device(self._device)
-        results = [None] * len(recordings)
-        for dtype in sorted({r.traces.dtype for r in recordings}, key=str):
-            kept = [i for i, r in enumerate(recordings) if r.traces.dtype == dtype]
-            kind = torch.float64 if dtype == np.float64 and device.type != "mps" else torch.float32
-            network = copy.deepcopy(self.network_).to(device=device, dtype=kind).eval()
-            store = self._store(
-                [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
-            )
-            stitched = infer_windows(
-                store, self._plan(store.lengths), self.batch_size, partial(function, network),
-                causal=getattr(self, "causal", False),
-            )  # fmt: skip
-            for i, result in zip(kept, stitched):
-                results[i] = {name: value.astype(dtype) for name, value in result.items()}
-        return results
-
-    def _store(self, recordings, rows, device, dtype):
-        return RecordingStore(
-            recordings, rows, device=device, dtype=dtype, n_behaviors=self.n_behaviors_in_
-        )
-
-    def _plan(self, lengths):
-        stride = self.stride or max(1, self.window_length // 2)
-        causal = getattr(self, "causal", False)
-        return plan_windows(lengths, self.window_length, stride, causal=causal)
 
 
 def latents_of(network, batch):

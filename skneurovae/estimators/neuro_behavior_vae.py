@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skneurovae.estimators.base import LatentVariableEstimator
 from skneurovae.estimators.ceneurovae import load_ceneurovae
 from skneurovae.estimators.generation import GenerationMixin
+from skneurovae.estimators.inference import TracesMixin
 from skneurovae.estimators.linear_start import (
     count_entries,
     grow_linear,
@@ -30,7 +31,7 @@ SIZES = {
 }
 
 
-class NeuroBehaviorVAE(GenerationMixin, LatentVariableEstimator):
+class NeuroBehaviorVAE(GenerationMixin, TracesMixin, LatentVariableEstimator):
     """Latents of neural recordings that know neuron identities, behavior and missing data.
 
     The default encoder lets every observed neuron add its evidence to a Gaussian belief about the
