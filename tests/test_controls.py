@@ -25,6 +25,7 @@ from skneurovae.metrics import (
     evaluate,
     forecast_score,
     imputation_score,
+    r2_per_neuron,
 )
 from skneurovae.recordings import Recording
 
@@ -110,6 +111,49 @@ def test_predictions_and_latents_are_late_in_every_form(data):
             np.testing.assert_array_equal(found, plain)
 
 
+def test_scaled_nulls_are_signed_squared_correlations(data):
+    """The gain takes all boldness away and keeps the sign: R2 = r |r|, whatever the units."""
+    model = MissingFactorAnalysis(2).fit(data)
+    for bold in (1.0, 30.0):
+        late = TimeShifted(Scaled(model, bold), 90, [x.astype(float) for x in data])
+        signs = set()
+        for x, p in zip(data, late.predict(data)):
+            plain = np.roll(model.predict(x), 90, axis=0)
+            r = np.array([np.corrcoef(*pair)[0, 1] for pair in zip(x.T, plain.T)])
+            np.testing.assert_allclose(r2_per_neuron(x, p), r * np.abs(r), atol=1e-10)
+            signs |= set(np.sign(r))
+        assert signs == {-1, 1}
+
+
+def test_gains_are_learned_where_a_neuron_was_shown_and_rates_stay_positive(data):
+    counts = [np.random.default_rng(0).poisson(np.exp(x / 4)).astype(float) for x in data]
+    model = Pooled(PCA(2)).fit(data)
+    late = TimeShifted(Scaled(model, 0.0), 90, counts)  # constants: the offset alone
+    asked = [x.copy() for x in counts]
+    asked[0][:100, 0], asked[0][:, 1] = np.nan, np.nan
+    found = late.predict(asked)[0]
+    assert found[0, 0] == pytest.approx(counts[0][100:, 0].mean())
+    assert found[0, 1] == pytest.approx(counts[0][:, 1].mean())
+
+    class Rates:
+        def predict(self, X):
+            return [np.exp(x / 2) for x in data]
+
+    assert min(p.min() for p in TimeShifted(Rates(), 90, counts).predict(counts)) >= 0
+    other = TimeShifted(Scaled(model, 5.0), 90, counts[:2]).predict(data)  # not these recordings
+    np.testing.assert_array_equal(other[0], np.roll(5 * model.predict(data)[0], 90, axis=0))
+
+
+class Scaled:
+    """Predictions of a model, some times as bold."""
+
+    def __init__(self, model, factor):
+        self.model, self.factor = model, factor
+
+    def predict(self, X):
+        return [self.factor * p for p in self.model.predict(X)]
+
+
 def test_standard_deviations_are_shifted_with_their_means(data):
     model = MissingFactorAnalysis(2).fit(data)
     means, stds = TimeShifted(model, -5).transform(data[:2], return_std=True)
@@ -192,7 +236,7 @@ def test_evaluate_puts_null_baseline_and_samples_beside_the_score(data):
 def test_evaluate_serves_scorers_that_hide_cut_or_embed(data):
     model, other = (MissingFactorAnalysis(3).fit(d) for d in (data[:1], data[1:2]))
     result = evaluate(imputation_score, model, data[2:])
-    assert result.null < 0 < 0.8 < result.score
+    assert abs(result.null) < 0.05 < 0.8 < result.score
 
     class Hold:
         def predict(self, X):
@@ -201,7 +245,7 @@ def test_evaluate_serves_scorers_that_hide_cut_or_embed(data):
 
     one_ahead = partial(forecast_score, horizon=1, context=5)
     result = evaluate(one_ahead, Hold(), data[2:])
-    assert result.null < 0 < 0.4 < result.score
+    assert abs(result.null) < 0.05 < 0.4 < result.score
     result = evaluate(lambda e, X, y: consistency_score([other, e], X), model, data[2:])
     assert result.null < 0.1 < 0.8 < result.score
 

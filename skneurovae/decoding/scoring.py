@@ -14,6 +14,7 @@ from skneurovae.decoding.values import (
     missing_entries,
 )
 from skneurovae.metrics.asking import embed, predict
+from skneurovae.metrics.nulls import TimeShifted
 from skneurovae.recordings import check_recordings
 
 
@@ -119,8 +120,8 @@ def _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap):
     """Behavior, what was decoded, and its kind, for each recording."""
     recordings, form = check_recordings(X)
     behavior = _behavior(recordings, form, y, targets)
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    fitted = getattr(estimator, "best_estimator_", estimator)
+    last = fitted.steps[-1][1] if hasattr(fitted, "steps") else fitted
     whole = isinstance(last, BehaviorDecoder)
     if not whole and not hasattr(estimator, "transform"):
         raise TypeError(f"{type(estimator).__name__} has no transform, so no latents to decode.")
@@ -132,6 +133,8 @@ def _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap):
     elif kind not in (None, model.kind):
         raise ValueError(f"kind is {kind!r}, but that of the decoder is {model.kind!r}.")
     hidden = [r.replace(behavior=None) for r in recordings]
+    if isinstance(estimator, TimeShifted):  # what is asked of it has no gain towards traces
+        estimator = TimeShifted(estimator.estimator, estimator.shift)
     if whole:
         decoded = [_table(d) for d in predict(estimator, X, hidden)]
         for index, (truth, found) in enumerate(zip(behavior, decoded)):

@@ -19,7 +19,6 @@ from skneurovae.metrics.calibration import (
 from skneurovae.metrics.consistency import consistency, consistency_score
 from skneurovae.metrics.controls import (
     Evaluation,
-    TimeShifted,
     autocorrelation_time,
     decay_time,
     effective_samples,
@@ -34,6 +33,7 @@ from skneurovae.metrics.forecast import (
     forecast_score,
 )
 from skneurovae.metrics.hiding import hide_neurons, hide_spans, neuron_folds, shift_neurons
+from skneurovae.metrics.nulls import TimeShifted
 from skneurovae.metrics.psth import psth, psth_ceiling, psth_correlation, psth_r2, psth_score
 from skneurovae.metrics.recovery import latent_r2, mean_correlation
 from skneurovae.metrics.scorers import (

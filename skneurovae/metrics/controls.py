@@ -9,14 +9,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.metrics.nulls import TimeShifted
 from skneurovae.metrics.values import observed_mean, varies
 from skneurovae.recordings import check_recordings
-
-# Methods whose answers a proxy would hand on unshifted, and so make the null as good as the score.
-NOT_SHIFTED = {
-    "decision_function", "fit_predict", "fit_transform", "impute", "predict_from_behavior",
-    "predict_log_proba", "predict_proba", "score", "score_samples",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,7 @@ class Evaluation:
     ----------
     score : float
     null : float
-        Mean score of the same predictions or latents, shifted in time.
+        Mean score of the same predictions or latents, shifted in time; see `evaluate`.
     baseline : float
         Score of the baseline; NaN if there is none.
     n_effective : float
@@ -67,106 +62,6 @@ class _Remembering:
 
     def transform(self, X, **options):
         return self._ask("transform", X, options)
-
-
-class TimeShifted:
-    """Fitted estimator whose predictions and latents are late, for a null.
-
-    ``answer[t]`` is the estimator's ``answer[t - shift]``, circularly within each recording, so
-    that its statistics over time stay and its relation to the data is lost. All other attributes
-    are those of the estimator, except methods that answer in other ways, which would not be
-    shifted: these are hidden.
-
-    Parameters
-    ----------
-    estimator : fitted estimator, pipeline or meta-estimator
-    shift : int
-        In time steps, at most half of each recording, in either direction.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn.preprocessing import FunctionTransformer
-    >>> from skneurovae.metrics import TimeShifted
-    >>> TimeShifted(FunctionTransformer().fit([[0.0]]), 1).transform(np.array([[1], [2], [3]]))
-    array([[3],
-           [1],
-           [2]])
-    """
-
-    def __init__(self, estimator, shift):
-        self.estimator = estimator
-        self.shift = int(shift)
-
-    def __getattr__(self, name):
-        # Without the first, a copy that is not yet filled would look for its estimator for ever.
-        if name == "estimator" or name in NOT_SHIFTED:
-            raise AttributeError(f"TimeShifted has no {name!r}: it shifts predict and transform.")
-        return getattr(self.estimator, name)
-
-    def __sklearn_is_fitted__(self):
-        check_is_fitted(self.estimator)
-        return True
-
-    def predict(self, X, **options):
-        """Predictions of the estimator, shifted.
-
-        Parameters
-        ----------
-        X : recordings
-        **options
-            Of the estimator's own method, such as ``return_std=True``.
-
-        Returns
-        -------
-        array, list or tuple of such
-            In the form in which the estimator answers.
-
-        Raises
-        ------
-        ValueError
-            If a recording is shorter than twice the shift, or an answer does not have one entry per
-            recording and time step.
-        """
-        return self._shift(self.estimator.predict(X, **options), X)
-
-    def transform(self, X, **options):
-        """Latents of the estimator, shifted.
-
-        Parameters
-        ----------
-        X : recordings
-        **options
-            Of the estimator's own method, such as ``return_std=True``.
-
-        Returns
-        -------
-        array, list or tuple of such
-            In the form in which the estimator answers.
-
-        Raises
-        ------
-        ValueError
-            As `predict`.
-        """
-        return self._shift(self.estimator.transform(X, **options), X)
-
-    def _shift(self, answer, X):
-        if isinstance(answer, tuple):
-            return tuple(self._shift(part, X) for part in answer)
-        recordings, form = check_recordings(X, reset=False)
-        parts = [answer] if form.kind == "array" else answer
-        lengths = [recording.n_timesteps for recording in recordings]
-        if [len(part) if np.ndim(part) else 0 for part in parts] != lengths:
-            raise ValueError(
-                "TimeShifted needs answers with one entry per recording and time step."
-            )
-        if min(lengths) < 2 * abs(self.shift):
-            raise ValueError(
-                f"a shift of {self.shift} time steps needs recordings of "
-                f"{2 * abs(self.shift)}; recording {np.argmin(lengths)} has {min(lengths)}."
-            )
-        return form.wrap([np.roll(np.asarray(part), self.shift, axis=0) for part in parts])
 
 
 def autocorrelation_time(traces):
@@ -272,12 +167,14 @@ def effective_samples(X):
     return float(sum(r.n_timesteps / autocorrelation_time(r.traces) for r in recordings))
 
 
-def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_state=0):
+def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=20, random_state=0):
     """Score of a fitted estimator, with a null, a baseline and the number of effective samples.
 
     The null is the mean score of the same estimator with its predictions and latents shifted in
     time, circularly, by random amounts from twice the longest autocorrelation time of the traces,
-    behavior and `y` to half of the shortest recording, in both directions.
+    behavior and `y` to half of the shortest recording, in both directions. Predictions of traces
+    are also brought to the scale of each neuron, see `TimeShifted`: otherwise a null would tell how
+    bold a model is, by an R2 below 0.
 
     Parameters
     ----------
@@ -289,7 +186,7 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_
         Handed to the scorer.
     baseline : fitted estimator, default=None
         Fitted to the same training data as `estimator`.
-    n_shifts : int, default=3
+    n_shifts : int, default=20
     random_state : int, RandomState instance or None, default=0
 
     Returns
@@ -303,9 +200,9 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_
 
     Notes
     -----
-    The null of an R2 of predictions lies below 0, by about the variance that they claim: it is what
-    the model's confidence costs where it knows nothing. Nulls of correlations, accuracies and of R2
-    after a fit lie at chance.
+    Nulls of traces lie around 0, as those of correlations, accuracies and consistencies lie around
+    chance. Where latents are decoded, the null falls below 0 by what a fit to unrelated latents
+    costs, about one part in `n_effective` for each coefficient.
 
     Examples
     --------
@@ -334,10 +231,11 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=3, random_
         )
     estimator = _Remembering(estimator)
     rng = check_random_state(random_state)
+    truth = [recording.traces for recording in recordings]
     shifts = rng.randint(least, most + 1, size=n_shifts) * rng.choice([-1, 1], size=n_shifts)
     return Evaluation(
         score=float(scorer(estimator, X, y)),
-        null=float(np.mean([scorer(TimeShifted(estimator, s), X, y) for s in shifts])),
+        null=float(np.mean([scorer(TimeShifted(estimator, s, truth), X, y) for s in shifts])),
         baseline=float("nan") if baseline is None else float(scorer(baseline, X, y)),
         n_effective=float((lengths / times).sum()),
     )

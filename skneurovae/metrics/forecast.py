@@ -13,7 +13,7 @@ from skneurovae.metrics.asking import (
     session_means,
     side_by_side,
 )
-from skneurovae.metrics.controls import TimeShifted
+from skneurovae.metrics.nulls import TimeShifted, scaled
 from skneurovae.metrics.values import bits_per_spike, observed_mean, r2_per_neuron, varies
 from skneurovae.recordings import check_recordings
 
@@ -90,6 +90,7 @@ def forecast(estimator, X, *, horizon, context, stride=None):
     -----
     For a `TimeShifted` estimator, whose shift may exceed a segment, each segment gets the forecast
     that was made for another one of its recording, at least the shift away where there is one.
+    Given its `truth`, forecasts are scaled as its predictions are.
     """
     stride = horizon if stride is None else stride
     if min(horizon, context, stride) < 1:
@@ -117,11 +118,17 @@ def forecast(estimator, X, *, horizon, context, stride=None):
     for recording, own in zip(recordings, starts):
         known = known_neurons(asked, recording)
         ends = [recording.traces[s + context : s + length] for s in own]
+        ends = np.stack(ends)
         ahead = np.stack([next(answers)[context:] for _ in own])
+        if shifted:
+            ahead = _shift_segments(ahead, estimator.shift, stride)
+            if estimator.truth is not None:
+                flat = (-1, recording.n_neurons)
+                ahead = scaled(ahead.reshape(flat), ends.reshape(flat)).reshape(ends.shape)
         result.append(
             Forecast(
-                truth=np.where(known, np.stack(ends), np.nan),
-                prediction=_shift_segments(ahead, estimator.shift, stride) if shifted else ahead,
+                truth=np.where(known, ends, np.nan),
+                prediction=ahead,
                 last=np.stack([_last_seen(recording.traces[s : s + context]) for s in own]),
             )
         )
