@@ -145,28 +145,42 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         stds = [np.sqrt(np.einsum("tkk->tk", c)) for _, c, _ in infer(data, self.model_)]
         return latents, form.wrap([_cast(s, r) for s, r in zip(stds, recordings)])
 
-    def predict(self, X, *, mask=None, identities=None):
+    def predict(self, X, *, mask=None, identities=None, return_std=False):
         """Traces that the latents predict, also where nothing was observed.
 
         Parameters
         ----------
         X, mask, identities
             As in `fit`.
+        return_std : bool, default=False
+            Also return the standard deviation of an observation: noise of the neuron and
+            uncertainty of the latents (without the effect of a Gaussian `smoothing`).
 
         Returns
         -------
         traces : array or list, in the form and units of `X`
             A neuron unknown to the model is predicted by its own observed mean.
+        std : like `traces`, only if `return_std`
         """
         recordings, form, data, rows = self._known(X, mask, identities)
         means = posterior_mean(data, self.model_, self.choice_.width)
-        predicted = []
+        predicted, stds = [], []
         for recording, mean, row in zip(recordings, means, rows):
             known = row >= 0
-            traces = np.tile(own_moments(recording)[0], (recording.n_timesteps, 1))
+            own, spread = own_moments(recording)
+            traces = np.tile(own, (recording.n_timesteps, 1))
             traces[:, known] = mean @ self.loadings_[row[known]].T + self.mean_[row[known]]
             predicted.append(_cast(traces, recording))
-        return form.wrap(predicted)
+            stds.append(np.tile(spread, (recording.n_timesteps, 1)))
+        if not return_std:
+            return form.wrap(predicted)
+        for std, row, (_, covariances, _) in zip(stds, rows, infer(data, self.model_)):
+            loadings, noise = (v[row[row >= 0]] for v in (self.loadings_, self.noise_variance_))
+            # Diagonal of L C L' at every time step, without the rest of it.
+            spread = ((loadings @ covariances) * loadings).sum(-1)
+            std[:, row >= 0] = np.sqrt(spread + noise)
+        stds = [_cast(std, recording) for std, recording in zip(stds, recordings)]
+        return form.wrap(predicted), form.wrap(stds)
 
     def inverse_transform(self, Z):
         """Traces of all `identities_` from latents.
