@@ -168,10 +168,10 @@ def test_rows_of_a_batch_do_not_see_each_other(name):
     torch.testing.assert_close(features[:, :1], alone, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_convolution_has_the_right_gradients_twice(skip):
+@pytest.mark.parametrize(("skip", "wide"), [(False, 3), (True, 3), (False, 11)])
+def test_convolution_has_the_right_gradients_twice(skip, wide):
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True)
-                 for s in ((5, 2, 3), (3, 3, 3), (3,))]  # fmt: skip
+                 for s in ((5, 2, wide), (3, wide, 3), (3,))]  # fmt: skip
     function = lambda *a: convolve(*a, skip=skip)  # noqa: E731
     assert torch.autograd.gradcheck(function, arguments)
     assert torch.autograd.gradgradcheck(function, arguments)
