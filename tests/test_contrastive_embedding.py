@@ -390,15 +390,15 @@ def test_early_stopping_keeps_the_best_weights(data):
 
 
 def test_attribution_finds_the_neurons_that_matter():
-    traces, angle = ring(1500, 8)
+    traces, angle = ring(1000, 8)
     rng = np.random.default_rng(0)
-    traces = np.c_[traces, rng.standard_normal((1500, 8))]  # the last eight know nothing
-    made = model(max_iter=8, steps_per_epoch=40, circular={0: 2 * np.pi}, jacobian_penalty=0.05)
-    made.fit(traces, behavior=angle)
+    traces = np.c_[traces, rng.standard_normal((1000, 8))]  # the last eight know nothing
+    made = model(steps_per_epoch=60, circular={0: 2 * np.pi}, jacobian_penalty=0.05)
+    made.set_params(n_components=2).fit(traces, behavior=angle)
     for settings in ({}, {"inverse": True, "absolute": False}):
         found = attribution(made, traces, max_samples=200, **settings)
-        assert found.shape == (4, 16)
-        assert found[:, :8].mean() > 2 * found[:, 8:].mean()
+        assert found.shape == (2, 16)
+        assert found[:, :8].mean() > 1.5 * found[:, 8:].mean()
 
 
 def test_the_penalty_makes_the_jacobian_smaller(data):
