@@ -45,24 +45,31 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         std : like `latents`, only if `return_std`
         """
         recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        self._check_container(form)
+        result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
+        latents = form.wrap([r["mean"] for r in result])
+        return (latents, form.wrap([r["std"] for r in result])) if return_std else latents
+
+    def _check_container(self, form):
         container = _get_output_config("transform", self)["dense"]
         if container != "default" and form.kind != "array":
             raise ValueError(
                 f"set_output(transform={container!r}) serves one recording, a 2-D X; transform "
                 "each of many, or use 'default'."
             )
-        result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
-        latents = form.wrap([r["mean"] for r in result])
-        return (latents, form.wrap([r["std"] for r in result])) if return_std else latents
 
     def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
         check_is_fitted(self)
-        recordings, form = check_recordings(
-            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
-            estimator=self, reset=False,
-        )  # fmt: skip
+        recordings, form = self._read(X, mask, behavior, stimulus, identities, reset=False)
         self._check_traces(recordings)
         return recordings, form
+
+    def _read(self, X, mask, behavior, stimulus, identities, reset):
+        """Recordings through the one door."""
+        return check_recordings(
+            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+            estimator=self, reset=reset,
+        )  # fmt: skip
 
     def _check_traces(self, recordings):
         """Refuse traces that the likelihood has no meaning for."""
@@ -82,12 +89,20 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
             )
             stitched = infer_windows(
-                store, self._plan(store.lengths), self.batch_size, partial(function, network),
-                causal=getattr(self, "causal", False),
+                store, self._plan(store.lengths), self._n_windows, partial(function, network),
+                causal=getattr(self, "causal", False), context=self._context,
             )  # fmt: skip
             for i, result in zip(kept, stitched):
                 results[i] = {name: value.astype(dtype) for name, value in result.items()}
         return results
+
+    # Steps before and after that a result depends on, where that is less than a window.
+    _context = None
+
+    @property
+    def _n_windows(self):
+        """Windows at a time in inference."""
+        return self.batch_size
 
     def _store(self, recordings, rows, device, dtype):
         return RecordingStore(
