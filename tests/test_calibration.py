@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
+from sklearn.decomposition import PCA
 
-from skneurovae.baselines import MissingFactorAnalysis
+from skneurovae.baselines import Pooled
 from skneurovae.metrics import coverage, coverage_score, crps_gaussian, crps_score, pit
 from skneurovae.recordings import Recording
 
@@ -133,6 +134,6 @@ def test_wrong_input_is_refused(normal):
         pit(traces, mean, std[:, :1])
     with pytest.raises(ValueError, match="no evaluated entry"):
         crps_gaussian(traces * np.nan, mean, std)
-    model = MissingFactorAnalysis(1).fit([traces[:100]])
+    model = Pooled(PCA(1)).fit([traces[:100]])
     with pytest.raises(TypeError, match="return_std"):
         coverage_score(model, [traces[:100]])

@@ -84,7 +84,9 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         for dtype in sorted({r.traces.dtype for r in recordings}, key=str):
             kept = [i for i, r in enumerate(recordings) if r.traces.dtype == dtype]
             kind = torch.float64 if dtype == np.float64 and device.type != "mps" else torch.float32
-            network = copy.deepcopy(self.network_).to(device=device, dtype=kind).eval()
+            network = self.network_
+            if device.type != "cpu" or kind != torch.float32:
+                network = copy.deepcopy(network).to(device=device, dtype=kind).eval()
             store = self._store(
                 [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
             )

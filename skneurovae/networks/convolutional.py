@@ -169,7 +169,8 @@ class NeuronTable(nn.Module):
 
     def standardize(self, traces, observed, rows):
         """Traces of neurons `rows` in units of their spread, 0 where not observed."""
-        return torch.where(observed, (traces - self.offset[rows]) / self.scale[rows], 0.0)
+        standard = (traces - self.offset[rows]).div_(self.scale[rows])
+        return standard if bool(observed.all()) else torch.where(observed, standard, 0.0)
 
     def forward(self, traces, missing, rows):
         """Features of standardized traces.
