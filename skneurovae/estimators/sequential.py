@@ -19,7 +19,7 @@ from skneurovae.estimators.inference import TracesMixin, latents_of
 from skneurovae.estimators.sequential_start import start_rows
 from skneurovae.estimators.support import check_support
 from skneurovae.networks.sequential import TABLES, UNITS
-from skneurovae.recordings.batches import make_batches
+from skneurovae.recordings.batches import RecordingStore, make_batches
 from skneurovae.recordings.masking import HidingSchedule
 from skneurovae.training import seeded
 
@@ -241,6 +241,11 @@ class SequentialEstimator(DecodingMixin, TracesMixin, LatentVariableEstimator):
 
     def _infer(self, recordings, rows, function):
         return super()._infer(recordings, rows, partial(_with_draws, self.n_samples, function))
+
+    def _store(self, recordings, rows, device, dtype):
+        # Behavior stays outside: it must not even move the random numbers of training.
+        recordings = [recording.replace(behavior=None) for recording in recordings]
+        return RecordingStore(recordings, rows, device=device, dtype=dtype, n_behaviors=0)
 
     # Checks
 
