@@ -98,7 +98,7 @@ CALLS = {
     "order": (lambda m: m["dsae"].swap(TRIALS, order=[0, 1]), "order must be 4 numbers"),
     "order beyond": (lambda m: m["dsae"].swap(TRIALS, order=[0, 1, 2, 4]), "order must be"),
     "long trial": (
-        lambda m: dsae(window_length=5, max_iter=1).fit(TRIALS).swap(TRIALS), "more than one window",
+        lambda m: dsae(window_length=5, max_iter=1).fit(TRIALS).swap(TRIALS), "than one window",
     ),
     "fix": (lambda m: m["dsae"].generate(TRIALS[0], "both"), "fix must be"),
     "draws": (lambda m: m["dsae"].generate(TRIALS[0], n_samples=0), "n_samples"),
