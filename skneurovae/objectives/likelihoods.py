@@ -216,6 +216,11 @@ class Gamma(_LogLink):
 
     _log_scale_knee = 6.0
 
+    def _log_rate(self, location):
+        # The density divides by the mean: it must not vanish either.
+        knee = self._log_rate_knee
+        return -soft_cap(-super()._log_rate(location), knee)
+
     def _capped(self, log_scale):
         knee = self._log_scale_knee
         return -soft_cap(-soft_cap(log_scale, knee), knee)
