@@ -9,10 +9,13 @@ __version__ = "0.1.0"
 # Estimators load PyTorch, which takes seconds; data, metrics and baselines do without.
 _ESTIMATORS = {
     "ContrastiveEmbedding": "skneurovae.estimators.contrastive_embedding",
+    "DSAE": "skneurovae.estimators.dsae",
+    "FHVAE": "skneurovae.estimators.fhvae",
+    "LFADS": "skneurovae.estimators.lfads",
     "NeuroBehaviorVAE": "skneurovae.estimators.neuro_behavior_vae",
 }
 
-__all__ = ["ContrastiveEmbedding", "NeuroBehaviorVAE", "Recording"]
+__all__ = ["DSAE", "FHVAE", "LFADS", "ContrastiveEmbedding", "NeuroBehaviorVAE", "Recording"]
 
 
 def __getattr__(name):

@@ -1,0 +1,309 @@
+"""What LFADS, DSAE and FHVAE share as estimators."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skneurovae.estimators.base import LatentVariableEstimator
+from skneurovae.estimators.inference import TracesMixin, latents_of
+from skneurovae.estimators.sequential_start import start_rows
+from skneurovae.estimators.sequential_use import SequentialUseMixin
+from skneurovae.estimators.support import check_support
+from skneurovae.networks.sequential import TABLES, UNITS
+from skneurovae.recordings.batches import RecordingStore, make_batches
+from skneurovae.recordings.masking import HidingSchedule
+
+LIKELIHOODS = {"poisson", "negative_binomial", "gaussian", "gamma"}
+# What may differ between a fit and the next that goes on from it.
+FREE_ARGUMENTS = {
+    "n_neurons", "beta_static", "beta_dynamic", "warmup", "free_bits", "dropout",
+    "coordinated_dropout", "recurrent_l2", "alpha", "n_sequences",
+}  # fmt: skip
+_COUNT = Interval(Integral, 0, None, closed="left")
+_POSITIVE = Interval(Integral, 1, None, closed="left")
+_WEIGHT = Interval(Real, 0, None, closed="left")
+_RATE = Interval(Real, 0, 1, closed="left")
+
+
+class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimator):
+    """Base of the sequential VAEs; a subclass gives its network and what only it can do."""
+
+    _parameter_constraints = {
+        **LatentVariableEstimator._parameter_constraints,
+        "static_dim": [_POSITIVE],
+        "dynamic_dim": [_POSITIVE],
+        "read_in_dim": [_POSITIVE],
+        "encoder_dim": [_POSITIVE],
+        "generator_dim": [_POSITIVE],
+        "likelihood": [StrOptions(LIKELIHOODS)],
+        "beta_static": [_WEIGHT],
+        "beta_dynamic": [_WEIGHT],
+        "kl_warmup": [Interval(Real, 0, 1, closed="both")],
+        "free_bits": [_WEIGHT],
+        "dropout": [_RATE],
+        "coordinated_dropout": [_RATE],
+        "sample_validation": [_RATE],
+        "hide_neurons": [tuple],
+        "forward_bins": [_COUNT],
+        "initialization": [StrOptions({"random", "pcr", "conditions"})],
+        "freeze_core": ["boolean"],
+        "n_samples": [_POSITIVE],
+    }
+    causal = False
+    static_length = 0
+
+    def fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array, DataFrame, list of arrays or DataFrames, or list of Recording
+            A trial is a recording; a list holds trials of any lengths, a 3-D array trials of equal
+            length, and a 2-D array is one recording. NaN = not observed.
+        y : list, default=None
+            Condition of each trial, for ``initialization="conditions"``; ignored otherwise.
+        mask : array of bool or list, default=None
+            True = observed, for the array forms of `X`.
+        behavior : array of shape (n_timesteps, n_behaviors) or list, default=None
+            Not seen by the model, so that it may be decoded from what the model gives.
+        stimulus : array of shape (n_timesteps, n_stimuli) or list, default=None
+            External input of the generator, known at every time step.
+        identities : array of shape (n_neurons,) or list, default=None
+            For the array forms of `X`; 0 or "" = unknown.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is wrong; the message names it and the recording.
+        """
+        self._conditions = y
+        try:
+            return super().fit(
+                X, y, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities
+            )
+        finally:
+            vars(self).pop("_conditions", None)
+
+    # Inference
+
+    def _latents(self, return_std):
+        return latents_of if return_std else _means
+
+    def _infer(self, recordings, rows, function):
+        return super()._infer(recordings, rows, partial(_with_draws, self.n_samples, function))
+
+    def _store(self, recordings, rows, device, dtype):
+        # Behavior stays outside: it must not even move the random numbers of training.
+        recordings = [recording.replace(behavior=None) for recording in recordings]
+        return RecordingStore(recordings, rows, device=device, dtype=dtype, n_behaviors=0)
+
+    # Checks
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        bounds = self.hide_neurons
+        numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+        if not numbers or not 0 <= bounds[0] <= bounds[1] <= 1:
+            raise ValueError(
+                f"hide_neurons must be (low, high) with 0 <= low <= high <= 1, got {bounds}."
+            )
+        for name in ("static_length", "forward_bins"):
+            value = getattr(self, name)
+            if value and value >= self.window_length:
+                raise ValueError(
+                    f"{name} must be below window_length={self.window_length}, got {value}."
+                )
+        if self.sample_validation and not self.early_stopping:
+            raise ValueError("sample_validation has no meaning without early_stopping.")
+        if self.causal and not self.static_length:
+            raise ValueError(
+                "causal=True needs static_length > 0: static latents of a whole trial know its end."
+            )
+        if self.freeze_core and not hasattr(self, "network_"):
+            raise ValueError("freeze_core=True needs a model that was fitted before.")
+
+    def _check_traces(self, recordings):
+        check_support(self.likelihood, recordings)
+
+    # The network
+
+    def _shared_arguments(self):
+        """Arguments that all networks take."""
+        return {
+            "n_neurons": len(self._vocabulary), "n_stimuli": self.n_stimuli_in_,
+            "n_components": self.n_components, "static_dim": self.static_dim,
+            "dynamic_dim": self.dynamic_dim, "read_in_dim": self.read_in_dim,
+            "encoder_dim": self.encoder_dim, "generator_dim": self.generator_dim,
+            "likelihood": self.likelihood, "beta_static": self.beta_static,
+            "beta_dynamic": self.beta_dynamic, "warmup": self.kl_warmup,
+            "free_bits": self.free_bits, "dropout": self.dropout,
+            "coordinated_dropout": self.coordinated_dropout,
+        }  # fmt: skip
+
+    def _new_network(self, arguments):
+        """Untrained network."""
+        arguments = dict(arguments)
+        arguments["n_factors"] = arguments.pop("n_components")
+        return self._network_class(**arguments)
+
+    def _start_network(self, recordings, rows, random_state):
+        network = self._new_network(self._network_arguments())
+        conditions = self._chosen_conditions(recordings, rows)
+        start_rows(network, self._without_withheld(recordings), rows, 0, conditions)
+        return network
+
+    def _grow_network(self, old, recordings, rows, adding):
+        arguments = self._network_arguments()
+        for name, value in self._arguments.items():
+            if name not in FREE_ARGUMENTS and arguments[name] != value:
+                raise ValueError(
+                    f"{name} is {arguments[name]!r}, but the last fit had {value!r}; training can "
+                    "only go on with the same network."
+                )
+        network = self._new_network(arguments)
+        n_before = old.n_neurons
+        if self.freeze_core and network.n_neurons == n_before:
+            raise ValueError(
+                "freeze_core=True trains neurons that the model does not know; it knows all of "
+                "these recordings."
+            )
+        state = network.state_dict()
+        for name, value in old.state_dict().items():
+            if name in TABLES or name in UNITS:
+                state[name][:n_before] = value
+            elif state[name].shape == value.shape:
+                state[name] = value.clone()
+        network.load_state_dict(state)
+        if network.n_neurons > n_before:
+            start_rows(network, self._without_withheld(recordings), rows, n_before)
+        network.freeze_core = self.freeze_core
+        network.n_frozen = n_before if self.freeze_core else 0
+        return network
+
+    def _chosen_conditions(self, recordings, rows):
+        """Condition of each trial from which the read-in starts; None to draw it."""
+        conditions = getattr(self, "_conditions", None)
+        if self.initialization == "conditions":
+            if conditions is None or len(conditions) != len(recordings):
+                found = "none" if conditions is None else f"{len(conditions)} labels"
+                raise ValueError(
+                    "initialization='conditions' needs y, one condition for each of the "
+                    f"{len(recordings)} recordings; got {found}."
+                )
+            return np.asarray(conditions).tolist()
+        if self.initialization == "pcr":
+            # Trials of one session need not be alike; sessions meet in their mean over trials.
+            one = len({tuple(row.tolist()) for row in rows}) == 1
+            return list(range(len(recordings))) if one else [0] * len(recordings)
+        return None
+
+    # Training
+
+    def _train_network(self, recordings, fresh, n_epochs, context):
+        self._validates = False
+        try:
+            super()._train_network(recordings, fresh, n_epochs, context)
+        finally:
+            del self._validates
+
+    def _split(self, recordings, rows):
+        self._validates = True
+        if self.sample_validation:  # entries of all recordings are held out, not recordings
+            return (recordings, rows), (recordings, rows)
+        return super()._split(recordings, rows)
+
+    def _training_settings(self, n_epochs, annealing):
+        settings = super()._training_settings(n_epochs, annealing)
+        ramp = round(self.kl_warmup * n_epochs) if annealing else 0
+        return dataclasses.replace(settings, ramp_epochs=ramp)
+
+    def _hiding(self):
+        return HidingSchedule(
+            neurons=self.hide_neurons, spans=(0.0, 0.0), behavior=0.0, everything=0.0
+        )
+
+    def _batches(self, store, network):
+        plain = super()._batches(store, network)
+        sampled = self._sampled(store) if self._validates and self.sample_validation else None
+
+        def batches():
+            for batch in plain():
+                if sampled is not None:
+                    kept = sampled(batch)
+                    batch = dataclasses.replace(
+                        batch, observed=batch.observed & kept, shown=batch.shown & kept,
+                        gain=batch.gain / (1 - self.sample_validation),
+                    )  # fmt: skip
+                if self.forward_bins:
+                    time = torch.arange(batch.valid.shape[1], device=batch.valid.device)
+                    last = (batch.valid.sum(1) - self.forward_bins).clamp(min=1)
+                    seen = (time < last[:, None])[..., None]
+                    batch = dataclasses.replace(batch, shown=batch.shown & seen)
+                yield batch
+
+        return batches
+
+    def _validation_batches(self, store, recordings, rows, seed):
+        if not self.sample_validation:
+            yield from super()._validation_batches(store, recordings, rows, seed)
+            return
+        sampled = self._sampled(store)
+        blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
+        for batch in map(store.batch, blocks):
+            gain = batch.gain / (1 - self.sample_validation)
+            yield dataclasses.replace(batch, shown=batch.shown & sampled(batch), gain=gain)
+
+    def _kept_samples(self, index, shape):
+        """Entries of a training recording that are not held out by sample validation.
+
+        They depend on the place of the recording alone, so that fits of one search that differ in
+        their parameters and seeds are validated on the same entries.
+        """
+        return np.random.RandomState([5, index]).random_sample(shape) >= self.sample_validation
+
+    def _sampled(self, store):
+        """Function of a batch that tells which entries are kept, (B, T, N)."""
+        shapes = zip(store.lengths, store.n_neurons)
+        masks = [torch.from_numpy(self._kept_samples(i, s)) for i, s in enumerate(shapes)]
+
+        def kept(batch):
+            result = torch.ones(batch.traces.shape, dtype=torch.bool)
+            for target, index, start in zip(result, batch.recording.tolist(), batch.start.tolist()):
+                piece = masks[index][start : start + len(target)]
+                target[: len(piece), : piece.shape[1]] = piece
+            return result.to(batch.traces.device)
+
+        return kept
+
+    def _without_withheld(self, recordings):
+        """Recordings from which units are measured: what validates must not reach them."""
+        if not (self._validates and self.sample_validation):
+            return recordings
+        return [
+            r.replace(traces=np.where(self._kept_samples(i, r.traces.shape), r.traces, np.nan))
+            for i, r in enumerate(recordings)
+        ]
+
+    def _warn_of_collapse(self):
+        """Nothing to warn of: an input that is not needed should collapse; see `history_`."""
+
+
+def _means(network, batch):
+    """Factors of the posterior means alone, without their spread over samples."""
+    mean = network.mean_path(batch).factors
+    return {"mean": mean}
+
+
+def _with_draws(n_samples, function, network, batch):
+    network.n_samples = n_samples
+    return function(network, batch)
