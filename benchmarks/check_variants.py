@@ -50,10 +50,14 @@ def check_inputs(model, worms):
     )
     batch = store.batch([[0, 0, 90], [1, 0, 80]])
     chance = torch.rand(batch.shown.shape, generator=torch.Generator().manual_seed(0))
-    batch = replace(batch, shown=batch.shown & (chance < 0.6))
+    shown = batch.shown & (chance < 0.6)
+    shown[..., 3] = False
+    batch = replace(batch, shown=shown)
     network = model._new_network(model._arguments)
     network.load_state_dict(model.network_.state_dict())
     network = network.double().eval()
+    if hasattr(network, "pool"):
+        assert network.add.weight.abs().max() < 1e-6, "attention does not start at zero"
     with torch.no_grad():  # none of the corrections at zero
         for name, parameter in network.named_parameters():
             if name.split(".")[0] in ("refine", "add", "deviation", "read_out"):
@@ -81,8 +85,13 @@ def check_inputs(model, worms):
         assert moved[0, t].abs().max() > 1e-4
         moved[0, t] = 0
         assert moved.abs().max() == 0, "attention over neurons has reached another time step"
+        other = batch.neurons.clone()
+        other[:, 3] = (other[:, 3] + 1) % network.n_neurons
+        assert torch.equal(network.pool(replace(batch, neurons=other)), pooled), "hidden neurons"
+        for name, value in ("input_offset", 0), ("input_scale", 1), ("center", 0):
+            getattr(network, name).fill_(value)  # from here on only its token tells of a neuron
         others = replace(batch, neurons=batch.neurons.roll(1, 1))
-        assert (network.pool(others) - pooled).abs().max() > 1e-2
+        assert (network.pool(others) - network.pool(batch)).abs().max() > 1e-2, "no identity"
         nothing = replace(batch, shown=torch.zeros_like(batch.shown))
         assert not network.pool(nothing).any()
 
