@@ -13,6 +13,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import real
 import torch
@@ -23,6 +24,7 @@ from variants import AttentionVAE, GainedAttentionVAE, GainedVAE, NeuronGainedVA
 from skneurovae import NeuroBehaviorVAE
 from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.datasets import make_worms
+from skneurovae.estimators import linear_start
 from skneurovae.metrics import co_smoothing_score
 
 REGIMES = ("linear", "curved", "slow", "gated")
@@ -61,13 +63,11 @@ def run(data, variant, seed, folder=None, n_timesteps=None, fold=None):
     rank = min(RANK, recordings[0].n_neurons // 2)
     model = VARIANTS[variant](rank, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of components that 12 are too many for
+        warnings.simplefilter("ignore", UserWarning)  # idle components, neurons of one animal only
         model.fit(train)
-    scores = getattr(model, "validation_scores_", None)
-    return {
-        "scores": [float(co_smoothing_score(model, [held_out])) for held_out in test],
-        "left_start": bool(scores) and model.best_loss_ < scores[0],
-    }
+        scores = [float(co_smoothing_score(model, [held_out])) for held_out in test]
+    validation = getattr(model, "validation_scores_", None)
+    return {"scores": scores, "left_start": bool(validation) and model.best_loss_ < validation[0]}
 
 
 def table(results):
@@ -116,6 +116,9 @@ def main():
         from check_variants import check
 
         return check()
+    # The linear start of all variants of one belief is the same.
+    memory = joblib.Memory(arguments.out.with_suffix(""), verbose=0)
+    linear_start.fit_linear_gaussian = memory.cache(linear_start.fit_linear_gaussian)
     chosen = arguments.data or REGIMES + RECORDINGS
     simulated = [
         {"data": data, "variant": variant, "seed": seed, "n_timesteps": arguments.timesteps}
