@@ -132,7 +132,8 @@ def main():
         for fold in range(N_FOLDS)
         for variant in VARIANTS
     ]  # fmt: skip
-    results = resumed(simulated + recorded, partial(run, folder=arguments.folder), arguments.out)
+    plan = sorted(simulated + recorded, key=lambda entry: list(VARIANTS).index(entry["variant"]))
+    results = resumed(plan, partial(run, folder=arguments.folder), arguments.out)
     print(table(results))
 
 

@@ -20,7 +20,7 @@ from skneurovae.networks.variational import Posterior
 
 N_QUERIES = 4  # of the attention over neurons
 LARGEST = 5.0  # standard deviations, beyond which a value says no more to it
-N_ITERATIONS = 5  # of EM for the gains of a recording
+N_ITERATIONS = 5  # of EM for the gains of a recording; in training, of a window, two must do
 LATENT_WEIGHT = 50.0  # time steps for which the prior of a latent's gain, 1, stands
 NEURON_SPREAD = 0.3  # prior standard deviation of a neuron's gain around 1
 
@@ -125,7 +125,7 @@ class GainedNetwork(PrecisionNetwork):
             values.new_ones(n_windows, loadings.shape[-1]), values.new_ones(n_windows, n_neurons)
         )
         shown = observed[..., :n_neurons].to(values.dtype)
-        for _ in range(N_ITERATIONS):
+        for _ in range(2 if self.training else N_ITERATIONS):
             belief = self._believe(values, observed, loadings, noise, gains)
             new = copy.copy(gains)
             if self.of_latents:
