@@ -1,57 +1,140 @@
-"""What each part of NeuroBehaviorVAE gains on unseen simulated animals.
+"""What each part of NeuroBehaviorVAE gains, and what further parts would gain, on unseen animals.
 
-The rank of the linear bar in docs/results.md differs by regime; here all have 12 components::
+The rank of the linear bar in docs/results.md differs by regime; here all have 12 components. With a
+folder of HDF5 files as in benchmarks/real.py some real recordings follow::
 
-    python benchmarks/ablation.py --seeds 2
+    python benchmarks/ablation.py path/to/recordings --seeds 3
 """
 
 from __future__ import annotations
 
 import argparse
+import warnings
+from functools import partial
+from pathlib import Path
 
+import joblib
 import numpy as np
+import real
 import torch
+from runs import resumed
+from sklearn.model_selection import KFold
+from variants import AttentionVAE, GainedAttentionVAE, GainedVAE, NeuronGainedVAE
 
 from skneurovae import NeuroBehaviorVAE
 from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.datasets import make_worms
+from skneurovae.estimators import linear_start
 from skneurovae.metrics import co_smoothing_score
 
 REGIMES = ("linear", "curved", "slow", "gated")
+RECORDINGS = ("dag2023_celegans", "chewie_myow", "nelpy_ca1")
 RANK = 12
+N_TRAIN, N_TEST = 10, 4
+N_FOLDS = 3  # of real recordings
+DEFAULT = "network on an AR(1) belief (default)"
+UNTRAINED = {"max_iter": 1, "learning_rate": 1e-12}
 VARIANTS = {
-    "static linear, not smoothed": lambda s: MissingFactorAnalysis(RANK, random_state=s),
-    "static linear, smoothed": lambda s: MissingFactorAnalysis(
-        RANK, smoothing="auto", random_state=s
-    ),
-    "AR(1) linear, neurons only": lambda s: MissingFactorAnalysis(
-        RANK, smoothing="ar1", random_state=s
-    ),
-    "AR(1) linear with behavior (the start)": lambda s: NeuroBehaviorVAE(
-        RANK, max_iter=1, learning_rate=1e-12, random_state=s
-    ),
-    "network on a static belief": lambda s: NeuroBehaviorVAE(RANK, prior="normal", random_state=s),
-    "network on an AR(1) belief (default)": lambda s: NeuroBehaviorVAE(RANK, random_state=s),
+    "static linear, not smoothed": MissingFactorAnalysis,
+    "static linear, smoothed": partial(MissingFactorAnalysis, smoothing="auto"),
+    "AR(1) linear, neurons only": partial(MissingFactorAnalysis, smoothing="ar1"),
+    "AR(1) linear with behavior (the start)": partial(NeuroBehaviorVAE, **UNTRAINED),
+    "the start, gains of latents": partial(GainedVAE, **UNTRAINED),
+    "the start, gains of neurons": partial(NeuronGainedVAE, **UNTRAINED),
+    "network on a static belief": partial(NeuroBehaviorVAE, prior="normal"),
+    DEFAULT: NeuroBehaviorVAE,
+    "default, attention over neurons": AttentionVAE,
+    "default, gains of latents": GainedVAE,
+    "default, attention and gains of latents": GainedAttentionVAE,
 }
+
+
+def run(data, variant, seed, folder=None, n_timesteps=None, fold=None):
+    """Score of each held-out recording, and whether training left the linear start."""
+    if n_timesteps is not None:
+        recordings, _ = make_worms(
+            N_TRAIN + N_TEST, regime=data, n_timesteps=n_timesteps, random_state=seed
+        )
+        train, test = recordings[:N_TRAIN], recordings[N_TRAIN:]
+    else:
+        recordings = real.load(folder / f"{data}.h5", **real.DATA[data])
+        chosen = list(KFold(N_FOLDS).split(recordings))[fold]
+        train, test = ([recordings[i] for i in part] for part in chosen)
+    rank = min(RANK, recordings[0].n_neurons // 2)
+    model = VARIANTS[variant](rank, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # idle components, neurons of one animal only
+        model.fit(train)
+        scores = [float(co_smoothing_score(model, [held_out])) for held_out in test]
+    validation = getattr(model, "validation_scores_", None)
+    return {"scores": scores, "left_start": bool(validation) and model.best_loss_ < validation[0]}
+
+
+def table(results):
+    """Markdown: mean and standard deviation over seeds or folds; difference to the default."""
+    columns = list(dict.fromkeys(r["run"]["data"] for r in results))
+    lines = ["| variant | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    found, left = {}, {}
+    for result in results:
+        key = result["run"]["variant"], result["run"]["data"]
+        found.setdefault(key, []).append(np.mean(result["scores"]))
+        left[key] = left.get(key, 0) + result["left_start"]
+    for variant in VARIANTS:
+        cells = []
+        for data in columns:
+            scores = np.array(found[variant, data])
+            gain = scores - found[DEFAULT, data]
+            cell = f"{scores.mean():.3f} ± {_deviation(scores):.3f}"
+            if variant != DEFAULT:
+                cell += f" ({gain.mean():+.4f} ± {_deviation(gain):.4f})"
+            cells.append(cell)
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    lines.append("\nRuns in which training left the linear start:")
+    for variant in VARIANTS:
+        if any(left[variant, data] for data in columns):
+            counts = (f"{d} {left[variant, d]}/{len(found[variant, d])}" for d in columns)
+            lines.append(f"- {variant}: " + ", ".join(counts))
+    return "\n".join(lines)
+
+
+def _deviation(values):
+    return values.std(ddof=len(values) > 1)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("folder", type=Path, nargs="?", help="folder with the HDF5 files")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", nargs="+", choices=REGIMES + RECORDINGS, help="only these")
+    parser.add_argument("--timesteps", type=int, default=500, help="of each simulated recording")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("results/ablation.jsonl"))
+    parser.add_argument("--check", action="store_true", help="check the variants and stop")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print("| variant | " + " | ".join(REGIMES) + " |\n" + "|---" * (len(REGIMES) + 1) + "|")
-    for name, build in VARIANTS.items():
-        cells = []
-        for regime in REGIMES:
-            scores = []
-            for seed in range(arguments.seeds):
-                animals, _ = make_worms(14, regime=regime, n_timesteps=500, random_state=seed)
-                model = build(seed).fit(animals[:10])
-                scores.append(co_smoothing_score(model, animals[10:]))
-            cells.append(f"{np.mean(scores):.3f} ± {np.ptp(scores) / 2:.3f}")
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    if arguments.check:
+        from check_variants import check
+
+        return check()
+    # The linear start of all variants of one belief is the same.
+    memory = joblib.Memory(arguments.out.with_suffix(""), verbose=0)
+    linear_start.fit_linear_gaussian = memory.cache(linear_start.fit_linear_gaussian)
+    chosen = arguments.data or REGIMES + RECORDINGS
+    simulated = [
+        {"data": data, "variant": variant, "seed": seed, "n_timesteps": arguments.timesteps}
+        for seed in range(arguments.seeds)
+        for data in chosen if data in REGIMES
+        for variant in VARIANTS
+    ]  # fmt: skip
+    recorded = [
+        {"data": data, "variant": variant, "seed": 0, "fold": fold}
+        for data in chosen if data in RECORDINGS and arguments.folder
+        for fold in range(N_FOLDS)
+        for variant in VARIANTS
+    ]  # fmt: skip
+    plan = sorted(simulated + recorded, key=lambda entry: list(VARIANTS).index(entry["variant"]))
+    results = resumed(plan, partial(run, folder=arguments.folder), arguments.out)
+    print(table(results))
 
 
 if __name__ == "__main__":
