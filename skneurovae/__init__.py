@@ -7,9 +7,12 @@ from skneurovae.recordings import Recording
 __version__ = "0.1.0"
 
 # Estimators load PyTorch, which takes seconds; data, metrics and baselines do without.
-_ESTIMATORS = {"NeuroBehaviorVAE": "skneurovae.estimators.neuro_behavior_vae"}
+_ESTIMATORS = {
+    "ContrastiveEmbedding": "skneurovae.estimators.contrastive_embedding",
+    "NeuroBehaviorVAE": "skneurovae.estimators.neuro_behavior_vae",
+}
 
-__all__ = ["NeuroBehaviorVAE", "Recording"]
+__all__ = ["ContrastiveEmbedding", "NeuroBehaviorVAE", "Recording"]
 
 
 def __getattr__(name):

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skneurovae import NeuroBehaviorVAE
+from skneurovae import ContrastiveEmbedding, NeuroBehaviorVAE
 from skneurovae.baselines import MissingFactorAnalysis
 
 FAST = {"max_iter": 2, "random_state": 0, "model_dim": 8, "n_layers": 1, "n_heads": 2}
@@ -24,6 +24,11 @@ FAST = {"max_iter": 2, "random_state": 0, "model_dim": 8, "n_layers": 1, "n_head
 
 def small(**parameters):
     return NeuroBehaviorVAE(2, **{**FAST, "hidden_dim": 8, "window_length": 32, **parameters})
+
+
+def contrastive(**parameters):
+    fast = {"max_iter": 2, "steps_per_epoch": 3, "batch_size": 64, "hidden_dim": 8}
+    return ContrastiveEmbedding(2, **{**fast, "random_state": 0, **parameters})
 
 
 # Rows of a recording are time steps: their order and neighbors matter by design.
@@ -35,6 +40,9 @@ ESTIMATORS = [
     small(window_length=1),
     small(window_length=4, learning_rate=0.1, early_stopping=False),
     small(window_length=1, neuron_encoder="pooled"),
+    contrastive(network="offset1"),
+    contrastive(),
+    contrastive(network="attention", n_heads=2),
     MissingFactorAnalysis(2, random_state=0),
     MissingFactorAnalysis(2, smoothing=1.5, shrinkage=1.0, random_state=0),
 ]
@@ -42,6 +50,7 @@ ESTIMATORS = [
 
 def expected_failures(estimator):
     ordered = getattr(estimator, "window_length", 1) > 1 or getattr(estimator, "smoothing", 0) != 0
+    ordered |= getattr(estimator, "network", "offset1") not in ("offset1", "linear")
     return ROWS_ARE_ORDERED if ordered else {}
 
 

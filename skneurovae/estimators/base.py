@@ -178,7 +178,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             store = self._store(*train_set, device, torch.float32)
             history = train(
                 network,
-                self._batches(store),
+                self._batches(store, network),
                 settings=self._training_settings(n_epochs, annealing=context is not None),
                 validate=self._validation(network, held_out, device, seed),
                 on_epoch=self._on_epoch(context),
@@ -194,7 +194,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self.history_ = history.parts
         self._warn_of_collapse()
 
-    def _batches(self, store):
+    def _batches(self, store, network):
         """Function that gives the batches of one epoch of training, each time drawn anew."""
         hiding = self._hiding()
         plan = self._plan(store.lengths)

@@ -45,15 +45,18 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         std : like `latents`, only if `return_std`
         """
         recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        self._check_container(form)
+        result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
+        latents = form.wrap([r["mean"] for r in result])
+        return (latents, form.wrap([r["std"] for r in result])) if return_std else latents
+
+    def _check_container(self, form):
         container = _get_output_config("transform", self)["dense"]
         if container != "default" and form.kind != "array":
             raise ValueError(
                 f"set_output(transform={container!r}) serves one recording, a 2-D X; transform "
                 "each of many, or use 'default'."
             )
-        result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
-        latents = form.wrap([r["mean"] for r in result])
-        return (latents, form.wrap([r["std"] for r in result])) if return_std else latents
 
     def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
         check_is_fitted(self)
@@ -82,12 +85,20 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
             )
             stitched = infer_windows(
-                store, self._plan(store.lengths), self.batch_size, partial(function, network),
-                causal=getattr(self, "causal", False),
+                store, self._plan(store.lengths), self._n_windows, partial(function, network),
+                causal=getattr(self, "causal", False), context=self._context,
             )  # fmt: skip
             for i, result in zip(kept, stitched):
                 results[i] = {name: value.astype(dtype) for name, value in result.items()}
         return results
+
+    # Steps before and after that a result depends on, where that is less than a window.
+    _context = None
+
+    @property
+    def _n_windows(self):
+        """Windows at a time in inference."""
+        return self.batch_size
 
     def _store(self, recordings, rows, device, dtype):
         return RecordingStore(

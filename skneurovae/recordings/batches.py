@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skneurovae.recordings.strips import lay_out
+
 __all__ = ["Batch", "RecordingStore", "make_batches"]
 
 # Of the largest sizes in a batch, the least share that the sizes of each window have.
@@ -86,6 +88,8 @@ class RecordingStore:
 
     Attributes
     ----------
+    recordings : list of Recording
+        As they were given.
     lengths, n_neurons : list of int
         Time steps and neurons of each recording.
 
@@ -97,6 +101,7 @@ class RecordingStore:
 
     def __init__(self, recordings, rows, *, device, dtype, n_behaviors=None, budget=4 * 2**30):
         self.device = torch.device(device)
+        self.recordings = recordings
         self.lengths = [recording.n_timesteps for recording in recordings]
         self.n_neurons = [recording.n_neurons for recording in recordings]
         if n_behaviors is None:
@@ -151,6 +156,21 @@ class RecordingStore:
             fields[name] = _pad(pieces, -1 if name == "neurons" else 0).to(self.device)
         recording, start = torch.tensor(rows[:, :2].T, dtype=torch.int64, device=self.device)
         return Batch(**fields, recording=recording, start=start)
+
+    def strips(self, left, right):
+        """Lay recordings end to end, to cut many short windows at once.
+
+        Parameters
+        ----------
+        left, right : int
+            The window of time step t begins with t - left and ends before t + right. Where it
+            would leave the recording, the first or last time step stands in.
+
+        Returns
+        -------
+        Strips
+        """
+        return lay_out(self._recordings, left, right)
 
 
 def make_batches(plan, store, batch_size, *, shuffle, generator=None):

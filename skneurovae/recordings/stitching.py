@@ -11,7 +11,7 @@ from skneurovae.recordings.windows import blend_weights
 __all__ = ["infer_windows"]
 
 
-def infer_windows(store, plan, batch_size, function, *, causal=False):
+def infer_windows(store, plan, batch_size, function, *, causal=False, context=None):
     """Apply a function to all windows and cross-fade its values where windows overlap.
 
     No more than `batch_size` windows exist at a time, next to the results.
@@ -30,6 +30,9 @@ def infer_windows(store, plan, batch_size, function, *, causal=False):
         weights, so that their variance stays.
     causal : bool, default=False
         Take each time step from the one window that saw most of its past.
+    context : (int, int), default=None
+        Steps before and after that a result depends on: windows that overlap by their sum then give
+        what the whole recording would. See `blend_weights`.
 
     Returns
     -------
@@ -40,7 +43,8 @@ def infer_windows(store, plan, batch_size, function, *, causal=False):
     weights = {}
     for index, n_timesteps in enumerate(store.lengths):
         rows = plan[plan[:, 0] == index]
-        weights.update(zip(map(tuple, rows.tolist()), blend_weights(rows, n_timesteps, causal)))
+        values = blend_weights(rows, n_timesteps, causal, context)
+        weights.update(zip(map(tuple, rows.tolist()), values))
 
     def add(block, values):
         for name, tensor in values.items():

@@ -58,7 +58,7 @@ def plan_windows(lengths, window_length, stride, *, causal=False):
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
-def blend_weights(rows, n_timesteps, causal=False):
+def blend_weights(rows, n_timesteps, causal=False, context=None):
     """Weight of every time step of every window of one recording in the stitched result.
 
     Where two windows overlap by at most half of their length, one fades out as the other fades in,
@@ -73,6 +73,9 @@ def blend_weights(rows, n_timesteps, causal=False):
         Length of the recording.
     causal : bool, default=False
         Take each time step from the one window that saw most of its past; nothing is blended.
+    context : (int, int), default=None
+        Steps before and after a time step that its result depends on, and nothing beyond. Each step
+        is then taken from the first window that holds all of them, or all that there are.
 
     Returns
     -------
@@ -90,7 +93,16 @@ def blend_weights(rows, n_timesteps, causal=False):
     [array([1.  , 1.  , 0.67, 0.33]), array([0.33, 0.67, 1.  , 1.  ])]
     """
     spans = [(int(start), int(stop)) for _, start, stop in rows]
-    if causal:
+    if context is not None:
+        taken = np.zeros(n_timesteps, dtype=bool)
+        weights = []
+        for start, stop in spans:
+            low = start + context[0] if start else 0
+            high = stop - context[1] if stop < n_timesteps else stop
+            steps = np.arange(start, stop)
+            weights.append(((steps >= low) & (steps < high) & ~taken[start:stop]).astype(float))
+            taken[start:stop] |= weights[-1] > 0
+    elif causal:
         # Of the windows that hold a time step, the earliest saw most of its past.
         ends = np.maximum.accumulate([0, *(stop for _, stop in spans)])
         weights = [

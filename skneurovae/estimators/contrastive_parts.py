@@ -1,0 +1,206 @@
+"""What a contrastive embedding is asked to embed: from parameters to pairings and slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+
+from skneurovae.networks.contrastive import Part
+from skneurovae.recordings.pairs import Pairing
+
+CONDITIONALS = ("time", "time_delta", "delta", "delta_normal", "discrete")
+KEYS = {"conditional", "components", "channels", "time_offset", "delta", "weight"}
+
+
+def resolve_parts(model, n_behaviors):
+    """Slices of the embedding and how their pairs are drawn.
+
+    Parameters
+    ----------
+    model : ContrastiveEmbedding
+    n_behaviors : int
+        Behavior channels of the recordings.
+
+    Returns
+    -------
+    parts : list of (Part, Pairing)
+
+    Raises
+    ------
+    ValueError
+        If a parameter is wrong, or would do nothing.
+    """
+    discrete, circular = _channel_kinds(model, n_behaviors)
+    whole = (0, model.n_components)
+    if isinstance(model.conditional, str):
+        if model.conditional == "hybrid":
+            if model.n_components < 2:
+                raise ValueError("conditional='hybrid' needs n_components of 2 or more, got 1.")
+            half = model.n_components // 2
+            given = [
+                {"conditional": "behavior", "components": (0, half)},
+                {"conditional": "time", "components": (half, model.n_components)},
+            ]
+        else:
+            given = [{"conditional": model.conditional, "components": whole}]
+    else:
+        given = list(model.conditional)
+        if not given:
+            raise ValueError("conditional is an empty list; give one dict per part.")
+    resolved = [
+        _resolve(spec, number, model, n_behaviors, discrete, circular)
+        for number, spec in enumerate(given)
+    ]
+    pairings = [pairing for _, pairing in resolved]
+    _refuse_idle(model, pairings)
+    trained = {k for part, _ in resolved for k in range(part.start, part.stop)}
+    idle = sorted(set(range(model.n_components)) - trained)
+    if idle:
+        raise ValueError(
+            f"components of conditional leave out component {idle[0]} of "
+            f"n_components={model.n_components}; every one needs an objective."
+        )
+    return resolved
+
+
+def unit_slices(model, parts):
+    """Slices of the embedding that have length 1: of each part, or the whole where they overlap."""
+    if model.normalize is False or (model.normalize == "auto" and model.similarity != "cosine"):
+        return ()
+    spans = sorted((part.start, part.stop) for part in parts)
+    apart = all(first[1] <= second[0] for first, second in zip(spans, spans[1:]))
+    return tuple(spans) if apart else ((0, model.n_components),)
+
+
+def _channel_kinds(model, n_behaviors):
+    """Channels that are labels, and period of those that are circular."""
+    discrete = _labels(model) if _labels(model) != "all" else range(n_behaviors)
+    if isinstance(discrete, str) or not all(_is_index(c, n_behaviors) for c in discrete):
+        raise ValueError(
+            f"discrete must be 'all' or channels below {n_behaviors}, the number of behavior "
+            f"channels; got {model.discrete!r}."
+        )
+    circular = {} if model.circular is None else model.circular
+    if not isinstance(circular, Mapping) or not all(
+        _is_index(c, n_behaviors) and isinstance(p, Real) and p > 0 for c, p in circular.items()
+    ):
+        raise ValueError(
+            f"circular must be a dict from channels below {n_behaviors}, the number of behavior "
+            f"channels, to positive periods; got {model.circular!r}."
+        )
+    both = sorted(set(discrete) & set(circular))
+    if both:
+        raise ValueError(f"channel {both[0]} is in discrete and in circular; choose one.")
+    return tuple(discrete), dict(circular)
+
+
+def _resolve(spec, number, model, n_behaviors, discrete, circular):
+    if not isinstance(spec, Mapping) or not {"conditional", "components"} <= set(spec) <= KEYS:
+        raise ValueError(
+            f"part {number} of conditional must be a dict with 'conditional', 'components' and "
+            f"perhaps {', '.join(sorted(KEYS - {'conditional', 'components'}))}; got {spec!r}."
+        )
+    span = tuple(spec["components"])
+    if (
+        len(span) != 2
+        or not all(isinstance(k, Integral) for k in span)
+        or not 0 <= span[0] < span[1] <= model.n_components
+    ):
+        raise ValueError(
+            f"components of part {number} must be (start, stop) within "
+            f"n_components={model.n_components}; got {spec['components']!r}."
+        )
+    weight = spec.get("weight", 1.0)
+    if not isinstance(weight, Real) or weight <= 0:
+        raise ValueError(f"weight of part {number} must be positive, got {weight!r}.")
+    kind = spec["conditional"]
+    if kind == "auto":
+        kind = "behavior" if n_behaviors else "time"
+    if kind not in ("behavior", *CONDITIONALS):
+        raise ValueError(
+            f"conditional must be one of 'auto', 'hybrid', 'behavior', "
+            f"{', '.join(map(repr, CONDITIONALS))} or a list of dicts; got {kind!r}."
+        )
+    if kind != "time" and not n_behaviors:
+        raise ValueError(f"conditional={kind!r} needs behavior, and no recording has it.")
+    channels = spec.get("channels")
+    if channels is not None and (
+        kind == "time" or not len(channels) or not all(_is_index(c, n_behaviors) for c in channels)
+    ):
+        raise ValueError(
+            f"channels of part {number} must be behavior channels below {n_behaviors}, and are "
+            f"none of conditional='time'; got {channels!r}."
+        )
+    channels = () if kind == "time" else tuple(range(n_behaviors) if channels is None else channels)
+    labels = tuple(c for c in channels if c in discrete)
+    if kind == "behavior":
+        kind = "discrete" if len(labels) == len(channels) else "time_delta"
+    kind = "delta" if kind == "delta_normal" else kind
+    continuous = len(channels) - len(labels)
+    if kind == "discrete" and continuous:
+        raise ValueError(
+            "conditional='discrete' needs all its channels in discrete; use 'time_delta' or "
+            "'delta' for labels and continuous channels together."
+        )
+    if kind in ("time_delta", "delta") and not continuous:
+        raise ValueError(f"conditional={kind!r} needs a channel that is not in discrete.")
+    return (
+        Part(*map(int, span), float(weight), kind == "time"),
+        Pairing(
+            conditional=kind,
+            channels=channels,
+            discrete=labels,
+            circular={c: float(p) for c, p in circular.items() if c in channels},
+            time_offset=_offsets(spec.get("time_offset"), model.time_offset, kind, number),
+            delta=_delta(spec.get("delta"), model.delta, kind, number),
+            prior=model.prior if labels else "empirical",
+        ),
+    )
+
+
+def _offsets(own, general, kind, number):
+    used = kind in ("time", "time_delta")
+    if own is not None and not used:
+        raise ValueError(f"time_offset of part {number} has no meaning for conditional={kind!r}.")
+    given = 1 if own is None and general is None else general if own is None else own
+    offsets = (given,) if isinstance(given, Integral) else tuple(given)
+    if not offsets or not all(isinstance(n, Integral) and n > 0 for n in offsets):
+        raise ValueError(f"time_offset must be positive integers, got {given!r}.")
+    return tuple(int(n) for n in offsets)
+
+
+def _delta(own, general, kind, number):
+    if kind != "delta":
+        if own is not None:
+            raise ValueError(f"delta of part {number} has no meaning for conditional={kind!r}.")
+        return None
+    delta = general if own is None else own
+    if delta is None or not isinstance(delta, Real) or delta <= 0:
+        raise ValueError(f"conditional='delta' needs delta, a positive number; got {delta!r}.")
+    return float(delta)
+
+
+def _refuse_idle(model, pairings):
+    """Refuse parameters that no part uses."""
+    kinds = {pairing.conditional for pairing in pairings}
+    used = {channel for pairing in pairings for channel in pairing.channels}
+    names = ", ".join(sorted(kinds))
+    if model.time_offset is not None and not kinds & {"time", "time_delta"}:
+        raise ValueError(f"time_offset has no meaning for conditional={names}.")
+    if model.delta is not None and "delta" not in kinds:
+        raise ValueError(f"delta={model.delta} needs conditional='delta', which is {names}.")
+    if _labels(model) != "all" and not set(_labels(model)) <= used:
+        raise ValueError(f"discrete={model.discrete!r} names channels that no part uses.")
+    if not set(model.circular or {}) <= used:
+        raise ValueError(f"circular={model.circular!r} names channels that no part uses.")
+    if model.prior == "uniform" and not any(pairing.discrete for pairing in pairings):
+        raise ValueError("prior='uniform' needs behavior channels in discrete.")
+
+
+def _labels(model):
+    given = model.discrete
+    return () if given is None else given if isinstance(given, str) else tuple(given)
+
+
+def _is_index(value, n):
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= value < n

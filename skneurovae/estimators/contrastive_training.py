@@ -1,0 +1,177 @@
+"""Networks, batches and validation of contrastive embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, astuple
+
+import numpy as np
+import torch
+
+from skneurovae.baselines.missing_factor_analysis import standardization
+from skneurovae.estimators.contrastive_parts import resolve_parts, unit_slices
+from skneurovae.networks.contrastive import ContrastiveNetwork, PairBatch
+from skneurovae.networks.convolutional import receptive_field
+from skneurovae.recordings.pairs import Pairing, PairSampler
+from skneurovae.recordings.strips import by_session
+from skneurovae.recordings.windows import plan_windows
+
+STRETCH = 4096  # time steps of a window in inference
+# Batches that a score is the mean of, and references in each: always these, so that scores compare.
+SCORED = (8, 1024)
+# What may change between two fits of one network.
+FREE = {
+    "n_neurons", "n_alike", "objective", "gamma", "augmentation", "jacobian_penalty", "dropout",
+}  # fmt: skip
+TABLES = {"table.offset", "table.scale", "table.weight", "table.missing"}
+
+
+class ContrastiveTraining:
+    """What a contrastive estimator hands to the base: its network, batches and validation."""
+
+    @property
+    def _floor(self):
+        return 0.1 if self.min_temperature is None else self.min_temperature
+
+    @property
+    def _attention(self):
+        defaults = {"n_layers": 1, "n_heads": 4, "dropout": 0.0}
+        given = {name: getattr(self, name) for name in defaults}
+        return {n: defaults[n] if value is None else value for n, value in given.items()}
+
+    def _network_arguments(self):
+        parts = [part for part, _ in resolve_parts(self, self.n_behaviors_in_)]
+        return {
+            "n_neurons": len(self._vocabulary), "n_components": self.n_components,
+            "network": self.network, "hidden_dim": self.hidden_dim,
+            "parts": tuple(map(astuple, parts)), "objective": self.objective,
+            "gamma": 2.0 if self.gamma is None else self.gamma, "similarity": self.similarity,
+            "temperature": self.temperature,
+            "min_temperature": self._floor if self.learn_temperature else None,
+            "unit_slices": unit_slices(self, parts), **self._attention,
+            "augmentation": (self.noise, self.neuron_dropout, self.amplitude_jitter),
+            "jacobian_penalty": self.jacobian_penalty,
+        }  # fmt: skip
+
+    def _new_network(self, arguments):
+        """Untrained network."""
+        return ContrastiveNetwork(**arguments)
+
+    def _train(self, recordings, fresh, n_epochs, context):
+        pairings = [pairing for _, pairing in resolve_parts(self, self.n_behaviors_in_)]
+        self._pairings = [asdict(pairing) for pairing in pairings]
+        super()._train(recordings, fresh, n_epochs, context)
+
+    def _start_network(self, recordings, rows, random_state, n_before=0):
+        arguments = self._network_arguments()
+        n_alike = int(np.median([recording.n_neurons for recording in recordings]))
+        network = ContrastiveNetwork(**arguments, n_alike=n_alike)
+        offset, scale = standardization(recordings, rows, network.n_neurons)
+        network.table.offset.copy_(torch.as_tensor(offset))
+        if self.standardize:
+            network.table.scale.copy_(torch.as_tensor(scale))
+        return network
+
+    def _grow_network(self, old, recordings, rows, adding):
+        arguments = self._network_arguments()
+        for name, value in self._arguments.items():
+            if name not in FREE and arguments[name] != value:
+                raise ValueError(
+                    f"{name} is {arguments[name]!r}, but the last fit had {value!r}; training can "
+                    "only go on with the same network."
+                )
+        network = self._start_network(recordings, rows, None)
+        known = old.n_neurons
+        with torch.no_grad():
+            state = network.state_dict()
+            for name, value in old.state_dict().items():
+                state[name][:known].copy_(value) if name in TABLES else state[name].copy_(value)
+        if getattr(self, "_adapting", False):
+            if network.n_neurons == known:
+                raise ValueError(
+                    "X has no neuron that is new to the model; partial_fit trains on known ones."
+                )
+            network.freeze(known)
+        return network
+
+    def _batches(self, store, network):
+        strips = network.prepare(store.strips(network.left, network.right))
+        device = "cpu" if store.device.type == "mps" else store.device  # it has no float64
+        recordings = [store.recordings[i] for i in strips.order]
+        pairings = [Pairing(**pairing) for pairing in self._pairings]
+        samplers = make_samplers(pairings, recordings, strips.session, device)
+        first, last = ends_of(strips.lengths, store.device)
+
+        def batches():
+            draws = [s.draw(self.steps_per_epoch, self.batch_size).to(store.device)
+                     for s in samplers]  # fmt: skip
+            if self.time_jitter:
+                draws = [jittered(draw, self.time_jitter, first, last) for draw in draws]
+            for step in range(self.steps_per_epoch):
+                yield PairBatch(strips, [draw[step] for draw in draws])
+
+        return batches
+
+    def _validation(self, network, held_out, device, seed):
+        """Closure that returns minus the bits over chance of fixed pairs of held-out data."""
+        if held_out is None:
+            return None
+        store = self._store(*held_out, device, torch.float32)
+        strips = network.prepare(store.strips(network.left, network.right))
+        recordings = [store.recordings[i] for i in strips.order]
+        pairings = [Pairing(**pairing) for pairing in self._pairings]
+        try:
+            samplers = make_samplers(pairings, recordings, strips.session, "cpu")
+        except ValueError:  # no pair in the held-out data: all epochs are run
+            return None
+        draws = [sampler.draw(*SCORED).to(device) for sampler in samplers]
+        steps = torch.arange(len(strips.window), device=device)
+
+        def validate():
+            return -mean_bits(network, network.embed(strips, steps), draws)
+
+        return validate
+
+    def _plan(self, lengths):
+        return plan_windows(lengths, STRETCH, STRETCH - sum(self._context))
+
+    @property
+    def _context(self):
+        left, right = receptive_field(self._arguments["network"])
+        return left, right - 1
+
+    @property
+    def _n_windows(self):
+        return 4
+
+
+def session_order(rows):
+    """Recordings session by session, and the session of each."""
+    sessions = by_session(rows)
+    order = [number for _, members in sessions for number in members]
+    session = [name for name, (_, members) in enumerate(sessions) for _ in members]
+    return order, session
+
+
+def make_samplers(pairings, recordings, session, device):
+    lengths = [recording.n_timesteps for recording in recordings]
+    behavior = [recording.behavior for recording in recordings]
+    return [PairSampler(pairing, lengths, session, behavior, device) for pairing in pairings]
+
+
+def mean_bits(network, embedding, draws):
+    """Goodness of fit of an embedding (n_timesteps, K), mean over draws and, by weight, parts."""
+    weight = torch.tensor([part.weight for part in network.parts])
+    bits = [network.goodness([embedding[steps] for steps in batch]) for batch in zip(*draws)]
+    return (torch.stack(bits).mean(0).cpu() * weight).sum() / weight.sum()
+
+
+def ends_of(lengths, device):
+    """First and last time step of the recording of each time step."""
+    lengths = torch.tensor(lengths, device=device)
+    ends = lengths.cumsum(0)
+    return (ends - lengths).repeat_interleave(lengths), (ends - 1).repeat_interleave(lengths)
+
+
+def jittered(steps, jitter, first, last):
+    shift = torch.randint(-jitter, jitter + 1, steps.shape, device=steps.device)
+    return (steps + shift).maximum(first[steps]).minimum(last[steps])
