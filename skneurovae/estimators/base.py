@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skneurovae.baselines.linear_selection import share_neurons
 from skneurovae.estimators.inference import INPUTS, InferenceMixin
 from skneurovae.metrics import neuron_folds
-from skneurovae.recordings import NeuronVocabulary, check_recordings
+from skneurovae.recordings import NeuronVocabulary
 from skneurovae.recordings.batches import make_batches
 from skneurovae.recordings.masking import HidingSchedule
 from skneurovae.training import TrainingSettings, resolve_device, seeded, train
@@ -90,10 +90,8 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         fresh = not (self.warm_start and hasattr(self, "network_"))
         with _as_before_if_it_fails(self):
-            recordings, _ = check_recordings(
-                X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
-                estimator=self, reset=fresh,
-            )  # fmt: skip
+            inputs = mask, behavior, stimulus, identities
+            recordings, _ = self._read(X, *inputs, reset=fresh)
             self._check_parameters()
             self._check_traces(recordings)
             self._train(recordings, fresh, self.max_iter, context)
@@ -135,10 +133,8 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         """
         fresh = not hasattr(self, "network_")
         with _as_before_if_it_fails(self):
-            recordings, _ = check_recordings(
-                X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
-                estimator=self, reset=fresh,
-            )  # fmt: skip
+            inputs = mask, behavior, stimulus, identities
+            recordings, _ = self._read(X, *inputs, reset=fresh)
             self._check_parameters()
             self._check_traces(recordings)
             self._train(recordings, fresh, 1, None)
@@ -230,13 +226,17 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
                     kept.append(value)
             return parts
         for recording, row in zip(recordings, rows):
-            cut = recording.n_timesteps - int(self.validation_fraction * recording.n_timesteps)
-            for part, span in zip(parts, (slice(0, cut), slice(cut, None))):
-                piece = _cut(recording, span)
-                if piece.n_timesteps:
-                    part[0].append(piece)
-                    part[1].append(row)
+            for first, cut, stop in self._segments(recording.n_timesteps):
+                for part, span in zip(parts, (slice(first, cut), slice(cut, stop))):
+                    piece = _cut(recording, span)
+                    if piece.n_timesteps:
+                        part[0].append(piece)
+                        part[1].append(row)
         return parts[0], parts[1] if parts[1][0] else None
+
+    def _segments(self, n_timesteps):
+        """Segments of a recording, each (start, where its held-out tail begins, stop)."""
+        return [(0, n_timesteps - int(self.validation_fraction * n_timesteps), n_timesteps)]
 
     def _validation(self, network, held_out, device, seed):
         """Closure that returns the loss of hidden neurons, every one hidden once, as in scoring."""

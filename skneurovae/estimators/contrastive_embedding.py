@@ -10,7 +10,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.estimators.base import LatentVariableEstimator, _as_before_if_it_fails
-from skneurovae.estimators.contrastive_parts import resolve_parts
+from skneurovae.estimators.contrastive_parts import number_labels
 from skneurovae.estimators.contrastive_training import (
     SCORED,
     ContrastiveTraining,
@@ -77,8 +77,8 @@ default="offset10"
     learn_temperature : bool, default=False
     min_temperature : float or None, default=None
         Floor of a learned temperature; None is 0.1.
-    hidden_dim : int, default=32
-        Not used by "linear".
+    hidden_dim : int or None, default=None
+        Width of the encoder; None is 32. "linear" has none.
     n_layers, n_heads : int or None, default=None
         Of "attention" only: None is 1 and 4. Twice `n_heads` must divide `hidden_dim`.
     dropout : float or None, default=None
@@ -106,10 +106,10 @@ default="offset10"
     weight_decay : float, default=0.0
     early_stopping : bool, default=True
         Keep the weights with the best goodness of fit on held-out data, and stop when it no longer
-        improves. Held out are whole recordings where four or more share their neurons, else the
-        tail of each.
+        improves. Held out are whole recordings where four or more share their neurons, else up to
+        five blocks spread over each.
     validation_fraction : float, default=0.15
-        Fraction of recordings, or length of that tail.
+        Fraction of recordings, or of their length.
     n_iter_no_change : int, default=10
     tol : float, default=1e-3
         Least improvement that counts, in bits.
@@ -184,7 +184,7 @@ default="offset10"
         "temperature": [_above],
         "learn_temperature": ["boolean"],
         "min_temperature": [_above, None],
-        "hidden_dim": [_whole],
+        "hidden_dim": [_whole, None],
         "n_layers": [_whole, None],
         "n_heads": [_whole, None],
         "dropout": [_share, None],
@@ -201,7 +201,7 @@ default="offset10"
         self, n_components=8, *, network="offset10", conditional="auto", time_offset=None,
         delta=None, discrete=None, circular=None, prior="empirical", objective="infonce",
         gamma=None, similarity="cosine", normalize="auto", temperature=1.0,
-        learn_temperature=False, min_temperature=None, hidden_dim=32, n_layers=None, n_heads=None,
+        learn_temperature=False, min_temperature=None, hidden_dim=None, n_layers=None, n_heads=None,
         dropout=None, standardize=True, noise=0.0, time_jitter=0, neuron_dropout=0.0,
         amplitude_jitter=0.0, jacobian_penalty=0.0, batch_size=512, steps_per_epoch=100,
         max_iter=30, learning_rate=1e-3, weight_decay=0.0, early_stopping=True,
@@ -312,10 +312,8 @@ default="offset10"
 
         Parameters
         ----------
-        X, mask, behavior, stimulus, identities
+        X, y, mask, behavior, stimulus, identities
             As in `fit`. With behavior, if it was trained on.
-        y : None
-            Ignored.
 
         Returns
         -------
@@ -333,34 +331,52 @@ default="offset10"
         embedding = torch.from_numpy(np.concatenate([embedded[i] for i in order])).float()
         pairings = [Pairing(**pairing) for pairing in self._pairings]
         samplers = make_samplers(pairings, [recordings[i] for i in order], session, "cpu")
-        with seeded(0, "cpu"):
+        with seeded(0, "cpu"), torch.no_grad():
             draws = [sampler.draw(*SCORED) for sampler in samplers]
-        return float(mean_bits(self.network_, embedding, draws))
+            return float(mean_bits(self.network_, embedding, draws))
+
+    def jacobian(
+        self,
+        X,
+        *,
+        mask=None,
+        behavior=None,
+        stimulus=None,
+        identities=None,
+        max_samples=1000,
+        absolute=False,
+    ):
+        """Derivatives of the embedding by the traces of every neuron.
+
+        Parameters
+        ----------
+        X, mask, behavior, stimulus, identities
+            As in `transform`.
+        max_samples : int, default=1000
+            Most time steps of each recording, evenly spaced.
+        absolute : bool, default=False
+            Take the mean over the time steps of a window of absolute derivatives.
+
+        Returns
+        -------
+        derivatives : array or list, in the form of `X`
+            (n_samples, n_components, n_neurons) each: means over the time steps of the window, per
+            standard deviation of the neuron (per unit of the traces without `standardize`). 0 for
+            a neuron that the model does not know.
+
+        See Also
+        --------
+        skneurovae.inspection.attribution : One number for each neuron and component.
+        """  # fmt: skip
+        recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        rows = self._vocabulary.rows(recordings)
+        return form.wrap(self._derivatives(recordings, rows, max_samples, absolute))
 
     # -- what is special to it ---------------------------------------------------------------------
 
-    def _check_parameters(self):
-        if self.n_stimuli_in_:
-            raise ValueError("stimulus is not used by ContrastiveEmbedding.")
-        resolve_parts(self, self.n_behaviors_in_)
-        if self.gamma is not None and self.objective == "infonce":
-            raise ValueError(f"gamma={self.gamma} has no meaning for objective='infonce'.")
-        if self.min_temperature is not None and not self.learn_temperature:
-            raise ValueError("min_temperature has no meaning without learn_temperature=True.")
-        if self.learn_temperature and self.temperature < self._floor:
-            raise ValueError(
-                f"temperature={self.temperature} is below min_temperature={self._floor}."
-            )
-        for name in ("n_layers", "n_heads", "dropout"):
-            if getattr(self, name) is not None and self.network != "attention":
-                raise ValueError(
-                    f"{name}={getattr(self, name)} has no meaning for network={self.network!r}."
-                )
-        heads = self._attention["n_heads"]
-        if self.network == "attention" and self.hidden_dim % (2 * heads):
-            raise ValueError(
-                f"n_heads={heads} must divide hidden_dim={self.hidden_dim} into heads of even size."
-            )
+    def _read(self, X, mask, behavior, stimulus, identities, reset):
+        X, behavior = number_labels(X, behavior, self.discrete)
+        return super()._read(X, mask, behavior, stimulus, identities, reset)
 
 
 def _embedding(network, batch):

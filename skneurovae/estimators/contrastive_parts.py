@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Integral, Real
 
+import numpy as np
+
 from skneurovae.networks.contrastive import Part
+from skneurovae.recordings import Recording
 from skneurovae.recordings.pairs import Pairing
 
 CONDITIONALS = ("time", "time_delta", "delta", "delta_normal", "discrete")
@@ -61,6 +64,67 @@ def resolve_parts(model, n_behaviors):
             f"n_components={model.n_components}; every one needs an objective."
         )
     return resolved
+
+
+def number_labels(X, behavior, discrete):
+    """Give labels that are no numbers a number each, the same in all recordings.
+
+    Parameters
+    ----------
+    X, behavior
+        As in `fit`.
+    discrete : sequence of int, "all" or None
+        Channels that hold labels.
+
+    Returns
+    -------
+    X, behavior
+        The same with numbers for labels; None, NaN and "" are NaN.
+    """
+    several = isinstance(X, list) and any(isinstance(item, Recording) for item in X)
+    inside = [item.behavior if isinstance(item, Recording) else None for item in X if several]
+    outside = behavior if isinstance(behavior, list) else [behavior]
+    tables = [_labels_table(b) for b in (*inside, *outside)]
+    if all(table is None for table in tables):
+        return X, behavior
+    widths = [table.shape[1] for table in tables if table is not None]
+    chosen = range(max(widths)) if isinstance(discrete, str) else (discrete or ())
+    for channel in chosen:
+        columns = [t[:, channel] for t in tables if t is not None and channel < t.shape[1]]
+        names = sorted({str(v) for column in columns for v in column if not _is_missing(v)})
+        codes = {name: float(code) for code, name in enumerate(names)}
+        for column in columns:
+            column[:] = [np.nan if _is_missing(v) else codes[str(v)] for v in column]
+    new = [old if table is None else table for table, old in zip(tables, (*inside, *outside))]
+    for table in new:
+        if isinstance(table, np.ndarray) and table.dtype == object:
+            for row, channel in np.argwhere([[isinstance(v, str) for v in r] for r in table])[:1]:
+                raise ValueError(
+                    f"behavior channel {channel} holds the label {table[row, channel]!r}; labels "
+                    "need their channel in discrete."
+                )
+    if several:
+        X = [
+            item.replace(behavior=value) if isinstance(item, Recording) else item
+            for item, value in zip(X, new)
+        ]
+    outside = new[len(inside) :]
+    return X, outside if isinstance(behavior, list) else outside[0]
+
+
+def _labels_table(behavior):
+    """Two-dimensional copy of behavior that holds other than numbers, else None."""
+    if behavior is None:
+        return None
+    kind = getattr(behavior, "dtype", None)
+    table = np.asarray(behavior) if kind is None or kind.kind in "OUS" else None
+    if table is None or table.dtype.kind not in "OUS" or table.ndim not in (1, 2):
+        return None
+    return table.astype(object).reshape(len(table), -1)
+
+
+def _is_missing(value):
+    return value is None or value == "" or value != value
 
 
 def unit_slices(model, parts):

@@ -16,6 +16,7 @@ from skneurovae.recordings.strips import by_session
 from skneurovae.recordings.windows import plan_windows
 
 STRETCH = 4096  # time steps of a window in inference
+CHUNK = 256  # time steps whose derivatives are taken at once
 # Batches that a score is the mean of, and references in each: always these, so that scores compare.
 SCORED = (8, 1024)
 # What may change between two fits of one network.
@@ -27,6 +28,35 @@ TABLES = {"table.offset", "table.scale", "table.weight", "table.missing"}
 
 class ContrastiveTraining:
     """What a contrastive estimator hands to the base: its network, batches and validation."""
+
+    def _check_parameters(self):
+        if self.n_stimuli_in_:
+            raise ValueError("stimulus is not used by ContrastiveEmbedding.")
+        resolve_parts(self, self.n_behaviors_in_)
+        if self.gamma is not None and self.objective == "infonce":
+            raise ValueError(f"gamma={self.gamma} has no meaning for objective='infonce'.")
+        if self.min_temperature is not None and not self.learn_temperature:
+            raise ValueError("min_temperature has no meaning without learn_temperature=True.")
+        if self.learn_temperature and self.temperature < self._floor:
+            raise ValueError(
+                f"temperature={self.temperature} is below min_temperature={self._floor}."
+            )
+        for name in ("n_layers", "n_heads", "dropout"):
+            if getattr(self, name) is not None and self.network != "attention":
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no meaning for network={self.network!r}."
+                )
+        if self.hidden_dim is not None and self.network == "linear":
+            raise ValueError(f"hidden_dim={self.hidden_dim} has no meaning for network='linear'.")
+        heads = self._attention["n_heads"]
+        if self.network == "attention" and self._width % (2 * heads):
+            raise ValueError(
+                f"n_heads={heads} must divide hidden_dim={self._width} into heads of even size."
+            )
+
+    @property
+    def _width(self):
+        return 32 if self.hidden_dim is None else self.hidden_dim
 
     @property
     def _floor(self):
@@ -42,7 +72,7 @@ class ContrastiveTraining:
         parts = [part for part, _ in resolve_parts(self, self.n_behaviors_in_)]
         return {
             "n_neurons": len(self._vocabulary), "n_components": self.n_components,
-            "network": self.network, "hidden_dim": self.hidden_dim,
+            "network": self.network, "hidden_dim": self._width,
             "parts": tuple(map(astuple, parts)), "objective": self.objective,
             "gamma": 2.0 if self.gamma is None else self.gamma, "similarity": self.similarity,
             "temperature": self.temperature,
@@ -111,6 +141,18 @@ class ContrastiveTraining:
 
         return batches
 
+    def _segments(self, n_timesteps):
+        """Up to five segments, none with a tail too short for a few windows; see the base.
+
+        One tail would often show a part of the behavior only.
+        """
+        left, right = receptive_field(self.network)
+        n_held_out = self.validation_fraction * n_timesteps
+        n_segments = int(np.clip(n_held_out // (2 * (left + right)), 1, 5))
+        ends = np.linspace(0, n_timesteps, n_segments + 1).astype(int).tolist()
+        share = self.validation_fraction
+        return [(a, b - int(share * (b - a)), b) for a, b in zip(ends, ends[1:])]
+
     def _validation(self, network, held_out, device, seed):
         """Closure that returns minus the bits over chance of fixed pairs of held-out data."""
         if held_out is None:
@@ -130,6 +172,25 @@ class ContrastiveTraining:
             return -mean_bits(network, network.embed(strips, steps), draws)
 
         return validate
+
+    def _derivatives(self, recordings, rows, max_samples, absolute):
+        """Derivatives at some time steps of each recording, (n_samples, K, N) each."""
+        device, network = torch.device(self._device), self.network_.to(self._device)
+        results = []
+        for recording, row in zip(recordings, rows):
+            store = self._store([recording], [row], device, torch.float32)
+            strips = network.prepare(store.strips(network.left, network.right))
+            n = min(max_samples, recording.n_timesteps)
+            steps = np.linspace(0, recording.n_timesteps - 1, n).round().astype(int)
+            result = np.zeros((n, network.n_components, recording.n_neurons), np.float32)
+            for first in range(0, n, CHUNK):
+                chunk = torch.as_tensor(steps[first : first + CHUNK], device=device)
+                ((_, _, values),) = network.jacobian(strips, chunk)
+                values = (values.abs() if absolute else values).mean(1).transpose(0, 1)
+                result[first : first + CHUNK, :, row >= 0] = values.cpu().numpy()
+            results.append(result)
+        network.cpu()
+        return results
 
     def _plan(self, lengths):
         return plan_windows(lengths, STRETCH, STRETCH - sum(self._context))

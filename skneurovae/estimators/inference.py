@@ -60,12 +60,16 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
         check_is_fitted(self)
-        recordings, form = check_recordings(
-            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
-            estimator=self, reset=False,
-        )  # fmt: skip
+        recordings, form = self._read(X, mask, behavior, stimulus, identities, reset=False)
         self._check_traces(recordings)
         return recordings, form
+
+    def _read(self, X, mask, behavior, stimulus, identities, reset):
+        """Recordings through the one door."""
+        return check_recordings(
+            X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
+            estimator=self, reset=reset,
+        )  # fmt: skip
 
     def _check_traces(self, recordings):
         """Refuse traces that the likelihood has no meaning for."""
