@@ -40,7 +40,7 @@ from skneurovae.datasets import make_latent_counts
 from skneurovae.metrics import consistency, latent_r2
 
 MODES = ("time", "time_delta")
-N_FOLDS, FOLDS = 5, (1, 3)
+N_FOLDS = 5
 MEASURES = {
     "goodness": "goodness of fit (bits)",
     "train_goodness": "on training data",
@@ -134,7 +134,7 @@ def real(arguments):
     training = {"n_steps": arguments.steps, "batch_size": arguments.batch}
     plan = [
         {"name": n, "fold": f, "mode": m, "n_seeds": arguments.seeds, "training": training}
-        for f in FOLDS
+        for f in arguments.folds
         for n in present
         for m in MODES
     ]
@@ -195,7 +195,7 @@ def run_synthetic(mode, seed, training, n_timesteps):
 def synthetic(arguments):
     training = {"n_steps": arguments.steps, "batch_size": arguments.batch}
     plan = [
-        {"mode": m, "seed": s, "training": training, "n_timesteps": 8000}
+        {"mode": m, "seed": s, "training": training, "n_timesteps": 5000}
         for s in range(max(5, arguments.seeds))
         for m in SYNTHETIC
     ]
@@ -273,6 +273,7 @@ def main():
     parser.add_argument("folder", type=Path, nargs="?", help="folder with the HDF5 files")
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--folds", type=int, nargs="+", default=[1, 3], help="of 0 to 4")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
