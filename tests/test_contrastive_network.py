@@ -168,10 +168,10 @@ def test_rows_of_a_batch_do_not_see_each_other(name):
     torch.testing.assert_close(features[:, :1], alone, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_convolution_has_the_right_gradients_twice(skip):
+@pytest.mark.parametrize(("skip", "wide"), [(False, 3), (True, 3), (False, 11)])
+def test_convolution_has_the_right_gradients_twice(skip, wide):
     arguments = [torch.randn(s, dtype=torch.float64, requires_grad=True)
-                 for s in ((5, 2, 3), (3, 3, 3), (3,))]  # fmt: skip
+                 for s in ((5, 2, wide), (3, wide, 3), (3,))]  # fmt: skip
     function = lambda *a: convolve(*a, skip=skip)  # noqa: E731
     assert torch.autograd.gradcheck(function, arguments)
     assert torch.autograd.gradgradcheck(function, arguments)
@@ -228,3 +228,15 @@ def test_zero_output_of_the_network_is_finite():
         parameter.data.zero_()
     z = encode(model, store_of(recordings()))
     assert all((part == 0).all() for part in z)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_negatives_of_other_sessions_count_only_where_they_should(within):
+    model = network(parts=((0, 3, 1.0, within),))
+    triples = torch.randn(3, 2, 6, 3)  # of two sessions
+    before, n_negatives = model.ratios(triples, 0)
+    assert n_negatives == (6 if within else 12)
+    triples[2, 1] = torch.randn(6, 3)
+    after, _ = model.ratios(triples, 0)
+    same = (before.reshape(2, 6) == after.reshape(2, 6)).all(1)
+    assert same.tolist() == [within, False]

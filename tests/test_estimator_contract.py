@@ -42,7 +42,7 @@ ESTIMATORS = [
     small(window_length=1, neuron_encoder="pooled"),
     contrastive(network="offset1"),
     contrastive(),
-    contrastive(network="attention", n_heads=2),
+    contrastive(network="attention", n_heads=2, similarity="euclidean", early_stopping=False),
     MissingFactorAnalysis(2, random_state=0),
     MissingFactorAnalysis(2, smoothing=1.5, shrinkage=1.0, random_state=0),
 ]

@@ -93,3 +93,17 @@ def test_wrong_sizes_are_refused():
         plan_windows([10], 4, 0)
     with pytest.raises(ValueError, match="rows leave out time step 4"):
         blend_weights([(0, 0, 4), (0, 5, 9)], 9)
+
+
+def test_with_context_each_step_is_from_one_window_that_holds_its_context():
+    rows = [(0, 0, 10), (0, 5, 15), (0, 10, 20)]
+    weights = blend_weights(rows, 20, context=(3, 2))
+    total = np.zeros(20)
+    for (_, start, stop), weight in zip(rows, weights):
+        total[start:stop] += weight
+        for step in start + np.flatnonzero(weight):
+            assert step - 3 >= start or start == 0
+            assert step + 2 < stop or stop == 20
+    assert (total == 1).all()
+    with pytest.raises(ValueError, match="leave out time step 8"):
+        blend_weights([(0, 0, 10), (0, 7, 17)], 17, context=(3, 2))

@@ -306,9 +306,9 @@ default="offset10"
     def score(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Goodness of fit in bits over chance: how well pairs are told from other time steps.
 
-        InfoNCE with pairs drawn anew, always 1024 references and the same draws for the same
-        `X`, whatever `batch_size`; 0 = chance, and what a collapsed embedding has, for any number
-        of sessions. With several objectives their mean by weight.
+        InfoNCE with pairs drawn anew, always 512 references at a time and the same draws for the
+        same `X`, whatever `batch_size`; 0 = chance, and what a collapsed embedding has, for any
+        number of sessions. With several objectives their mean by weight.
 
         Parameters
         ----------

@@ -82,7 +82,8 @@ def number_labels(X, behavior, discrete):
         The same with numbers for labels; None, NaN and "" are NaN.
     """
     several = isinstance(X, list) and any(isinstance(item, Recording) for item in X)
-    inside = [item.behavior if isinstance(item, Recording) else None for item in X if several]
+    items = X if several else []
+    inside = [item.behavior if isinstance(item, Recording) else None for item in items]
     outside = behavior if isinstance(behavior, list) else [behavior]
     tables = [_labels_table(b) for b in (*inside, *outside)]
     if all(table is None for table in tables):

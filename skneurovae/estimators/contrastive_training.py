@@ -18,7 +18,7 @@ from skneurovae.recordings.windows import plan_windows
 STRETCH = 4096  # time steps of a window in inference
 CHUNK = 256  # time steps whose derivatives are taken at once
 # Batches that a score is the mean of, and references in each: always these, so that scores compare.
-SCORED = (8, 1024)
+SCORED = (16, 512)
 # What may change between two fits of one network.
 FREE = {
     "n_neurons", "n_alike", "objective", "gamma", "augmentation", "jacobian_penalty", "dropout",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+SMALLEST = 0.01  # singular value that is inverted, of the largest
+
 
 def attribution(estimator, X, *, inverse=False, absolute=True, max_samples=1000, **inputs):
     """How much each component of an embedding depends on each neuron.
@@ -17,6 +19,7 @@ def attribution(estimator, X, *, inverse=False, absolute=True, max_samples=1000,
     inverse : bool, default=False
         Take the pseudo-inverse of the Jacobian at each time step, in absolute values: how a change
         of the component shows in the neurons, in place of how the neurons move the component.
+        Directions with less than a hundredth of the largest singular value are left out.
     absolute : bool, default=True
         Take absolute derivatives at each step of the window, then their mean; otherwise the
         absolute value of their mean. With `inverse` it must be False: the Jacobian needs its signs.
@@ -65,6 +68,6 @@ def attribution(estimator, X, *, inverse=False, absolute=True, max_samples=1000,
 
 def _summary(derivatives, inverse):
     if inverse:
-        # An embedding of length 1 does not change along itself: that direction is left out.
-        derivatives = np.linalg.pinv(derivatives, rcond=1e-4).transpose(0, 2, 1)
+        # An embedding of length 1 does not change along itself: such directions are left out.
+        derivatives = np.linalg.pinv(derivatives, rcond=SMALLEST).transpose(0, 2, 1)
     return np.abs(derivatives).mean(0)

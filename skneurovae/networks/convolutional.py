@@ -34,8 +34,16 @@ def receptive_field(name):
 def _forward(features, weight, bias):
     """Sum over lags of shifted features times the weights of the lag, plus the bias; 2-D."""
     length, width = len(features) - len(weight) + 1, features.shape[-1]
+    n_lags, _, n_out = weight.shape
+    if n_lags > 1 and width > n_lags * n_out:  # wide input is read once, for all lags together
+        products = features.reshape(-1, width) @ weight.transpose(0, 1).reshape(width, -1)
+        products = products.view(*features.shape[:2], n_lags, n_out)
+        total = products[:length, :, 0] + bias
+        for lag in range(1, n_lags):
+            total += products[lag : lag + length, :, lag]
+        return total.view(-1, n_out)
     total = torch.addmm(bias, features[:length].reshape(-1, width), weight[0])
-    for lag in range(1, len(weight)):
+    for lag in range(1, n_lags):
         total.addmm_(features[lag : lag + length].reshape(-1, width), weight[lag])
     return total
 
@@ -59,7 +67,7 @@ def _backward(gradient, features, weight, needed):
         back = back.view(features.shape)
     if needed[1]:
         shifted = (features[lag : lag + length] for lag in range(len(weight)))
-        of_weight = torch.stack([part.reshape(-1, width).T @ gradient for part in shifted])
+        of_weight = torch.stack([gradient.T @ part.reshape(-1, width) for part in shifted]).mT
     if needed[2]:
         of_bias = gradient.sum(0)
     return back, of_weight, of_bias
