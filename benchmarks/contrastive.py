@@ -54,45 +54,42 @@ MEASURES = {
 # -- real recordings -------------------------------------------------------------------------------
 
 
-def run_real(name, fold, mode, n_seeds, training, folder):
-    """Measures of each arm on one held-out block of a recording; seeds in lists."""
+def run_real(name, fold, mode, arm, n_seeds, training, folder):
+    """Measures of an arm on one held-out block of a recording; seeds in lists."""
     recording = read(name, folder, **DATA[name])
     settings = Training(**training)
     known = np.isfinite(recording.behavior).all(1)
     traces, behavior = np.nan_to_num(recording.traces[known]), recording.behavior[known]
     scaled = (behavior - behavior.mean(0)) / behavior.std(0)
-    gap = 2 * settings.time_offset
-    train, test = holdout(len(traces), fold, N_FOLDS, gap)
-    results = {arm: {key: [] for key in [*MEASURES, "seconds"]} for arm in ARMS}
-    embedded = {arm: ([], []) for arm in ARMS}
+    train, test = holdout(len(traces), fold, N_FOLDS, gap=2 * settings.time_offset)
+    longest = max(train, key=lambda p: p.stop - p.start)
+    found = {key: [] for key in [*MEASURES, "seconds"]}
+    embedded = [], []
     for seed in range(n_seeds):
-        for arm, make in ARMS.items():
-            model = make(mode, seed, settings)
-            start = time.perf_counter()
-            model.fit([traces[p] for p in train], [scaled[p] for p in train])
-            found = results[arm]
-            found["seconds"].append(time.perf_counter() - start)
-            inside = [model.transform(traces[p]) for p in train]
-            outside = model.transform(traces[test])
-            longest = int(np.argmax([len(z) for z in inside]))
-            measure = partial(goodness, time_offset=settings.time_offset)
-            found["goodness"].append(measure(outside, mode, scaled[test]))
-            found["train_goodness"].append(measure(inside[longest], mode, scaled[train[longest]]))
-            quality, error = decode(inside, [behavior[p] for p in train], outside, behavior[test])
-            found["decoding"].append(quality)
-            found["error"].append(error)
-            embedded[arm][0].append(np.concatenate(inside))
-            embedded[arm][1].append(outside)
-    for arm, (inside, outside) in embedded.items():
-        results[arm]["consistency"].append(consistency(outside)[1])
-        results[arm]["train_consistency"].append(consistency(inside, cross_fitted=False)[1])
-    return {"results": results}
+        model = ARMS[arm](mode, seed, settings)
+        start = time.perf_counter()
+        model.fit([traces[p] for p in train], [scaled[p] for p in train])
+        found["seconds"].append(time.perf_counter() - start)
+        inside = [model.transform(traces[p]) for p in train]
+        outside = model.transform(traces[test])
+        measure = partial(goodness, conditional=mode, time_offset=settings.time_offset)
+        found["goodness"].append(measure(outside, labels=scaled[test]))
+        at = inside[train.index(longest)]
+        found["train_goodness"].append(measure(at, labels=scaled[longest]))
+        quality, error = decode(inside, [behavior[p] for p in train], outside, behavior[test])
+        found["decoding"].append(quality)
+        found["error"].append(error)
+        embedded[0].append(np.concatenate(inside))
+        embedded[1].append(outside)
+    found["consistency"].append(consistency(embedded[1])[1])
+    found["train_consistency"].append(consistency(embedded[0], cross_fitted=False)[1])
+    return {"result": found}
 
 
 def cell(values):
     values = np.asarray(values, dtype=float)
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    return f"{values.mean():.3f} ± {spread:.3f}"
+    spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{values.mean():.3f}{spread}"
 
 
 def real_table(results):
@@ -103,22 +100,18 @@ def real_table(results):
     ]
     keys = dict.fromkeys((r["run"]["name"], r["run"]["mode"]) for r in results)
     for name, mode in keys:
-        runs = [
-            r["results"] for r in results if (r["run"]["name"], r["run"]["mode"]) == (name, mode)
-        ]
-        pairs = "time" if mode == "time" else "behavior"
-        values = {
-            arm: {k: np.concatenate([r[arm][k] for r in runs]) for k in [*MEASURES, "seconds"]}
-            for arm in ARMS
-        }
+        values = {}
+        for arm in ARMS:
+            wanted = {"name": name, "mode": mode, "arm": arm}
+            runs = [r["result"] for r in results if wanted.items() <= r["run"].items()]
+            values[arm] = {k: np.concatenate([r[k] for r in runs]) for k in [*MEASURES, "seconds"]}
+        start = f"| {name} | {'time' if mode == 'time' else 'behavior'} |"
         for arm, found in values.items():
             row = " | ".join(cell(found[k]) for k in MEASURES)
-            lines.append(
-                f"| {name} | {pairs} | {arm} | {row} | {np.median(found['seconds']):.0f} |"
-            )
+            lines.append(f"{start} {arm} | {row} | {np.median(found['seconds']):.0f} |")
         for arm in list(ARMS)[1:]:
             row = " | ".join(cell(values[arm][k] - values["cebra"][k]) for k in MEASURES)
-            lines.append(f"| {name} | {pairs} | *{arm} less cebra* | {row} | |")
+            lines.append(f"{start} *{arm} less cebra* | {row} | |")
     return "\n".join(lines)
 
 
@@ -133,11 +126,13 @@ def real(arguments):
         return
     training = {"n_steps": arguments.steps, "batch_size": arguments.batch}
     plan = [
-        {"name": n, "fold": f, "mode": m, "n_seeds": arguments.seeds, "training": training}
+        {"name": n, "fold": f, "mode": m, "arm": arm, "n_seeds": arguments.seeds,
+         "training": training}
         for f in arguments.folds
         for n in present
         for m in MODES
-    ]
+        for arm in ARMS
+    ]  # fmt: skip
     run = partial(run_real, folder=arguments.folder)
     print(real_table(resumed(plan, run, arguments.out / "contrastive_real.jsonl")))
 
@@ -153,8 +148,8 @@ SYNTHETIC = {
 N_LABELS = 16  # of "discrete"
 
 
-def run_synthetic(mode, seed, training, n_timesteps):
-    """Measures of each arm on data of one seed; the last fifth is held out."""
+def run_synthetic(mode, seed, arm, training, n_timesteps):
+    """Measures of an arm on data of one seed; the last fifth is held out."""
     chosen = dict(SYNTHETIC[mode])
     (recording,), truth = make_latent_counts(
         n_timesteps=n_timesteps, time_constant=chosen.pop("time_constant"), random_state=seed
@@ -164,51 +159,49 @@ def run_synthetic(mode, seed, training, n_timesteps):
     behavior = label[:, None]
     if mode == "discrete":
         behavior = np.floor(label / (2 * np.pi) * N_LABELS)[:, None]
+    angle = np.column_stack([np.cos(label), np.sin(label)])
     split = int(0.8 * n_timesteps)
-    results = {}
-    for arm, make in ARMS.items():
-        model = make(mode, seed, settings)
-        start = time.perf_counter()
-        model.fit([recording.traces[:split]], [behavior[:split]])
-        seconds = time.perf_counter() - start
-        inside, outside = map(model.transform, (recording.traces[:split], recording.traces[split:]))
-        latents = truth.latents[0]
-        angle = np.column_stack([np.cos(label), np.sin(label)])
-        results[arm] = {
-            "latent R², held out": latent_r2(latents[split:], outside),
-            "on training data": latent_r2(latents[:split], inside, cross_fitted=False),
-            "goodness of fit (bits)": goodness(
-                outside,
-                mode,
-                behavior[split:],
-                time_offset=settings.time_offset,
-                delta=settings.delta,
-            ),
-            "kNN decoding R² of cos c, sin c": decode(
-                [inside], [angle[:split]], outside, angle[split:]
-            )[0],
-            "seconds": seconds,
-        }
-    return {"results": results}
+    model = ARMS[arm](mode, seed, settings)
+    start = time.perf_counter()
+    model.fit([recording.traces[:split]], [behavior[:split]])
+    seconds = time.perf_counter() - start
+    inside, outside = map(model.transform, (recording.traces[:split], recording.traces[split:]))
+    latents = truth.latents[0]
+    measured = {
+        "latent R², held out": latent_r2(latents[split:], outside),
+        "on training data": latent_r2(latents[:split], inside, cross_fitted=False),
+        "goodness of fit (bits)": goodness(
+            outside, mode, behavior[split:], time_offset=settings.time_offset,
+            delta=settings.delta,
+        ),
+        "kNN decoding R² of cos c, sin c": decode(
+            [inside], [angle[:split]], outside, angle[split:]
+        )[0],
+        "seconds": seconds,
+    }  # fmt: skip
+    return {"result": measured}
 
 
 def synthetic(arguments):
     training = {"n_steps": arguments.steps, "batch_size": arguments.batch}
     plan = [
-        {"mode": m, "seed": s, "training": training, "n_timesteps": 5000}
+        {"mode": m, "seed": s, "arm": arm, "training": training, "n_timesteps": 5000}
         for s in range(max(5, arguments.seeds))
         for m in SYNTHETIC
+        for arm in ARMS
     ]
     results = resumed(plan, run_synthetic, arguments.out / "contrastive_synthetic.jsonl")
-    names = list(results[0]["results"]["cebra"])
+    names = list(results[0]["result"])
     print("| pairs by | model | " + " | ".join(names) + " |\n" + "|---" * (len(names) + 2) + "|")
     for mode in SYNTHETIC:
-        runs = [r["results"] for r in results if r["run"]["mode"] == mode]
+        values = {}
         for arm in ARMS:
-            row = " | ".join(cell([r[arm][k] for r in runs]) for k in names)
+            runs = [r for r in results if {"mode": mode, "arm": arm}.items() <= r["run"].items()]
+            values[arm] = {k: np.array([r["result"][k] for r in runs]) for k in names}
+            row = " | ".join(map(cell, values[arm].values()))
             print(f"| {mode} | {arm} | {row} |")
         for arm in list(ARMS)[1:]:
-            row = " | ".join(cell([r[arm][k] - r["cebra"][k] for r in runs]) for k in names)
+            row = " | ".join(cell(values[arm][k] - values["cebra"][k]) for k in names)
             print(f"| {mode} | *{arm} less cebra* | {row} |")
 
 
