@@ -172,23 +172,18 @@ class ContrastiveNetwork(LatentNetwork):
         steps = torch.arange(-self.left, n_timesteps + self.right - 1, device=batch.valid.device)
         last = batch.valid.sum(1) - 1
         index = steps[:, None].clamp(min=0).minimum(last)
-        which = torch.arange(n_windows, device=index.device)
-        result = None
         sets, of = torch.unique(batch.neurons, dim=0, return_inverse=True)
+        result = batch.traces.new_zeros(n_windows, n_timesteps, self.n_components)
         for number, rows in enumerate(sets):
-            inside = (of == number).nonzero()[:, 0]
-            known = rows >= 0
-            traces = batch.traces[inside][..., known]
-            observed = batch.shown[inside][..., known]
-            traces = self.table.standardize(traces, observed, rows[known])
-            picked = (which[: len(inside)], index[:, inside])
-            gaps = ~observed[picked]
-            missing = gaps.to(traces.dtype) if bool(gaps.any()) else None
-            features = self.table(traces[picked], missing, rows[known])
+            inside, known = (of == number).nonzero()[:, 0], rows >= 0
+            traces, observed = batch.traces, batch.shown
+            if len(sets) > 1:  # what has the same neurons, of which all are known, is not copied
+                traces, observed = traces[inside], observed[inside]
+            if not bool(known.all()):
+                traces, observed = traces[..., known], observed[..., known]
+            features = self.table.along(traces, observed, rows[known], index[:, inside])
             for layer in self.core:
                 features = layer(features)
-            if result is None:
-                result = features.new_zeros(n_windows, n_timesteps, self.n_components)
             result[inside] = features.transpose(0, 1)
         return self.finish(result)
 

@@ -121,7 +121,9 @@ class RecordingStore:
             self._recordings.append(
                 {
                     "traces": traces,
-                    "observed": observed & (neurons >= 0),
+                    "observed": observed
+                    if bool((neurons >= 0).all())
+                    else observed & (neurons >= 0),
                     "behavior": behavior,
                     "behavior_observed": seen,
                     "stimulus": stimulus,
@@ -232,8 +234,12 @@ def _tensors(recording, name, n_columns, dtype, index):
     if array is None:
         array = np.full((recording.n_timesteps, n_columns), np.nan)
     observed = ~np.isnan(array)
-    values = torch.from_numpy(np.where(observed, array, 0)).to(dtype)
-    if not torch.isfinite(values).all():
+    # One pass over large arrays less where nothing is missing.
+    filled = np.array(array) if observed.all() else np.where(observed, array, 0)
+    values = torch.from_numpy(filled)
+    narrower = values.dtype.itemsize > dtype.itemsize
+    values = values.to(dtype)
+    if narrower and not torch.isfinite(values).all():
         raise ValueError(
             f"{name} of recording {index} reach {np.nanmax(np.abs(array)):g}, beyond {dtype}; "
             "give them in other units."
@@ -243,6 +249,8 @@ def _tensors(recording, name, n_columns, dtype, index):
 
 def _pad(pieces, value):
     """Stack tensors of unequal shapes, `value` behind the ends of the smaller ones."""
+    if len({piece.shape for piece in pieces}) == 1:
+        return torch.stack(pieces)
     shape = torch.tensor([piece.shape for piece in pieces]).amax(0).tolist()
     padded = pieces[0].new_full((len(pieces), *shape), value)
     for target, piece in zip(padded, pieces):
