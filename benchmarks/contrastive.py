@@ -186,7 +186,7 @@ def synthetic(arguments):
     training = {"n_steps": arguments.steps, "batch_size": arguments.batch}
     plan = [
         {"mode": m, "seed": s, "arm": arm, "training": training, "n_timesteps": 5000}
-        for s in range(max(5, arguments.seeds))
+        for s in range(arguments.seeds)
         for m in SYNTHETIC
         for arm in ARMS
     ]
@@ -223,7 +223,7 @@ def speed(arguments):
     rng = np.random.default_rng(0)
     traces = rng.standard_normal((10000, 120)).astype(np.float32)
     walk = rng.standard_normal((10000, 2)).cumsum(0) / 30
-    settings = Training(n_steps=200, batch_size=512)
+    settings = Training(n_steps=100, batch_size=512)
     pair = {k: ARMS[k] for k in ("cebra", "ours, alike")}
     print(
         f"torch {torch.__version__}, {arguments.threads} CPU threads, X = (10000, 120), "
@@ -265,7 +265,7 @@ def main():
     parser.add_argument("part", choices=["speed", "synthetic", "real"])
     parser.add_argument("folder", type=Path, nargs="?", help="folder with the HDF5 files")
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, help="5 for synthetic, 2 for real")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 3], help="of 0 to 4")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=256)
@@ -273,6 +273,8 @@ def main():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("results"))
     arguments = parser.parse_args()
+    if arguments.seeds is None:
+        arguments.seeds = 5 if arguments.part == "synthetic" else 2
     torch.set_num_threads(arguments.threads)
     if not HAS_CEBRA:
         sys.exit(WITHOUT_CEBRA)

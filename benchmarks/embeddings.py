@@ -6,6 +6,7 @@ Shared by `contrastive.py` and the studies.
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class Ours:
     """
 
     def __init__(self, conditional, seed, training, **changes):
-        per_epoch = min(100, training.n_steps)
+        per_epoch = math.gcd(100, training.n_steps)  # no step more or less
         settings = {
             "network": training.network,
             "conditional": conditional,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import sys
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def parse(doc, **defaults):
 
 def embedding_model(n_components, seed, n_steps, **settings):
     """ContrastiveEmbedding of at most `n_steps` steps."""
-    per_epoch = min(50, n_steps)
+    per_epoch = math.gcd(50, n_steps)
     settings = {"batch_size": 256, "time_offset": None, "n_iter_no_change": 5} | settings
     return ContrastiveEmbedding(
         n_components, steps_per_epoch=per_epoch, max_iter=max(1, n_steps // per_epoch),

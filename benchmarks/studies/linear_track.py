@@ -95,13 +95,13 @@ def animals(arguments):
     """Consistency between four simulated animals through their place on the loop."""
     rows, loops = [], None
     for seed in range(arguments.seeds):
-        recordings, truth = make_linear_track(4, n_timesteps=5000, random_state=seed)
+        recordings, truth = make_linear_track(4, n_timesteps=7000, random_state=seed)
         # Out and back is a loop: the label is how far along it.
         loops = [np.where(d > 0, p, 3.2 - p) for p, d in zip(truth.position, truth.direction)]
         for case, conditional in (("time", "time"), ("behavior", "time_delta")):
             parts = ([], [])
             for recording in recordings:
-                cut = slice(0, 3500), slice(3500 + GAP, 5000)
+                cut = slice(0, 4500), slice(4500 + GAP, 7000)
                 model = fit(
                     recording, cut[:1], conditional, seed, arguments.steps, recording.behavior
                 )
@@ -110,7 +110,7 @@ def animals(arguments):
             held_out, train = ([loop[where] for loop in loops] for where in (cut[1], cut[0]))
             rows.append({
                 "model": case,
-                "held out": consistency(parts[1], labels=held_out, n_bins=40, n_blocks=4)[1],
+                "held out": consistency(parts[1], labels=held_out, n_bins=12, n_blocks=8)[1],
                 "training data, in sample": consistency(
                     parts[0], labels=train, n_bins=100, cross_fitted=False
                 )[1],

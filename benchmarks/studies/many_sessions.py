@@ -20,7 +20,7 @@ from skneurovae import Recording
 from skneurovae.datasets import make_linear_track
 from skneurovae.metrics import consistency
 
-N_SESSIONS, LENGTH, TEST, GAP = 4, 3000, 1000, 40
+N_SESSIONS, LENGTH, TEST, GAP = 4, 4000, 1500, 40
 FEW = (500, 1500)  # time steps of the new session that adaptation sees
 
 
@@ -78,7 +78,7 @@ def main():
                 "training": case,
                 "position R²": np.mean([f[0] for f in found]),
                 "consistency, held out": consistency(
-                    [f[2] for f in found], labels=labels[0], n_bins=25, n_blocks=4
+                    [f[2] for f in found], labels=labels[0], n_bins=12, n_blocks=8
                 )[1],
                 "in sample, training data": consistency(
                     [f[1] for f in found], labels=labels[1], cross_fitted=False
