@@ -10,6 +10,7 @@ from scipy.signal import lfilter
 from scipy.special import i0e
 from sklearn.utils import check_random_state
 
+from skneurovae.datasets.processes import ar1
 from skneurovae.metrics import r2_per_neuron
 from skneurovae.recordings import Recording
 
@@ -213,17 +214,9 @@ class _Regime:
     least_components: int = 1
 
 
-def _ar1(rng, n_timesteps, time_constants):
-    """Stationary AR(1) processes of unit variance, one column per time constant."""
-    phi = np.exp(-1 / np.asarray(time_constants))
-    shocks = rng.standard_normal((n_timesteps, len(phi))) * np.sqrt(1 - phi**2)
-    shocks[0] /= np.sqrt(1 - phi**2)
-    return np.column_stack([lfilter([1], [1, -p], shock) for p, shock in zip(phi, shocks.T)])
-
-
 def _wander(fastest, slowest):
     def move(rng, n_timesteps, n_components):
-        return _ar1(rng, n_timesteps, np.geomspace(slowest, fastest, n_components))
+        return ar1(rng, n_timesteps, np.geomspace(slowest, fastest, n_components))
 
     return move
 
@@ -242,7 +235,7 @@ def _nearly_linear(latents, parameters):
 
 def _circle(rng, n_timesteps, n_components):
     """Positions on circles; their velocity is an AR(1) process of 20 time steps."""
-    velocity = 0.1 * _ar1(rng, n_timesteps, np.full(n_components, 20.0))
+    velocity = 0.1 * ar1(rng, n_timesteps, np.full(n_components, 20.0))
     position = rng.uniform(-np.pi, np.pi, n_components) + np.cumsum(velocity, 0)
     return np.angle(np.exp(1j * position))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 
 import numpy as np
 import torch
@@ -140,6 +140,12 @@ class ContrastiveTraining:
                 yield PairBatch(strips, [draw[step] for draw in draws])
 
         return batches
+
+    def _training_settings(self, n_epochs, annealing):
+        # The shared schedule spends a fifth of a fit on warming up and then cools down: after as
+        # many steps, pairs are told apart less well than by the constant rate of the method.
+        settings = super()._training_settings(n_epochs, annealing)
+        return replace(settings, warmup_epochs=0, min_lr_ratio=1.0)
 
     def _segments(self, n_timesteps):
         """Up to five segments, none with a tail too short for a few windows; see the base.

@@ -168,39 +168,24 @@ class ContrastiveNetwork(LatentNetwork):
 
         Unlike `LatentNetwork.encode` there is no variance.
         """
+        n_windows, n_timesteps = batch.valid.shape
+        steps = torch.arange(-self.left, n_timesteps + self.right - 1, device=batch.valid.device)
+        last = batch.valid.sum(1) - 1
+        index = steps[:, None].clamp(min=0).minimum(last)
         sets, of = torch.unique(batch.neurons, dim=0, return_inverse=True)
-        result = None
+        result = batch.traces.new_zeros(n_windows, n_timesteps, self.n_components)
         for number, rows in enumerate(sets):
-            inside = (of == number) if len(sets) > 1 else slice(None)
-            traces, gaps = self._in_time(batch, inside, rows)
-            features = self.table(traces, gaps, rows[rows >= 0])
+            inside, known = (of == number).nonzero()[:, 0], rows >= 0
+            traces, observed = batch.traces, batch.shown
+            if len(sets) > 1:  # what has the same neurons, of which all are known, is not copied
+                traces, observed = traces[inside], observed[inside]
+            if not bool(known.all()):
+                traces, observed = traces[..., known], observed[..., known]
+            features = self.table.along(traces, observed, rows[known], index[:, inside])
             for layer in self.core:
                 features = layer(features)
-            if result is None:
-                result = features.new_zeros(*batch.valid.shape, self.n_components)
             result[inside] = features.transpose(0, 1)
         return self.finish(result)
-
-    def _in_time(self, batch, inside, rows):
-        """Windows with the neurons `rows`, time first, their edges repeated; missing or None."""
-        known = rows >= 0
-        columns = slice(None) if bool(known.all()) else known
-        traces, shown = (v[inside][..., columns] for v in (batch.traces, batch.shown))
-        traces = self.table.standardize(traces, shown, rows[known])
-        gaps = None if bool(shown.all()) else (~shown).to(traces.dtype)
-        last = batch.valid[inside].sum(1) - 1
-        return (None if v is None else self._widened(v, last) for v in (traces, gaps))
-
-    def _widened(self, values, last):
-        """Windows (B, T, N) as (left + T + right - 1, B, N): the first and last step repeated."""
-        n_timesteps = values.shape[1]
-        values = values.transpose(0, 1)
-        if bool((last == n_timesteps - 1).all()):  # no padding: plain copies are far faster
-            edges = values[:1].expand(self.left, -1, -1), values[-1:].expand(self.right - 1, -1, -1)
-            return torch.cat([edges[0], values, edges[1]])
-        steps = torch.arange(-self.left, n_timesteps + self.right - 1, device=values.device)
-        index = steps[:, None].clamp(min=0).minimum(last)
-        return values[index, torch.arange(len(last), device=values.device)]
 
     def finish(self, embedding):
         """Embedding with the slices that are to have length 1 brought to it."""

@@ -193,6 +193,44 @@ class NeuronTable(nn.Module):
         nothing = torch.zeros_like(self.bias)
         return total + convolve(missing, self._kernels(self.missing, rows), nothing)
 
+    def along(self, traces, observed, rows, index):
+        """Features of whole windows of traces as they were recorded.
+
+        Sums over neurons come first, so that only these are laid out along `index`.
+
+        Parameters
+        ----------
+        traces, observed : Tensor of shape (M, n_timesteps, N)
+        rows : Tensor of int64, shape (N,)
+        index : Tensor of int64, shape (length, M)
+            Time step of each window at each place; edges are repeated by it.
+
+        Returns
+        -------
+        Tensor of shape (length - kernel + 1, M, width)
+        """
+        gaps = ~observed
+        if bool(gaps.any()):
+            centered = self.standardize(traces, observed, rows)
+            products = self._products(centered, self.weight, rows)
+            products = products + self._products(gaps.to(traces.dtype), self.missing, rows)
+        else:  # kernels are scaled in the place of traces, of which there are more
+            centered, scale = traces - self.offset[rows], self.scale[rows]
+            products = self._products(centered, self.weight, rows, scale)
+        which = torch.arange(len(traces), device=index.device)
+        laid = products[which, index]  # (length, M, kernel, width)
+        n = len(index) - self.kernel + 1
+        total = laid[:n, :, 0] + self.bias
+        for lag in range(1, self.kernel):
+            total += laid[lag : lag + n, :, lag]
+        return total
+
+    def _products(self, traces, table, rows, scale=None):
+        """Sums over neurons for each lag of the kernel, (M, n_timesteps, kernel, width)."""
+        kernels = table[rows] if scale is None else table[rows] / scale[:, None]
+        flat = traces.reshape(-1, len(rows)) @ kernels
+        return flat.view(*traces.shape[:2], self.kernel, self.width)
+
     def _kernels(self, table, rows):
         if self.n_frozen:
             table = torch.cat([table[: self.n_frozen].detach(), table[self.n_frozen :]])

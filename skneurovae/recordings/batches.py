@@ -127,7 +127,9 @@ class RecordingStore:
             self._recordings.append(
                 {
                     "traces": traces,
-                    "observed": observed & (neurons >= 0),
+                    "observed": observed
+                    if bool((neurons >= 0).all())
+                    else observed & (neurons >= 0),
                     "behavior": behavior,
                     "behavior_observed": seen,
                     "stimulus": stimulus,
@@ -238,9 +240,12 @@ def _tensors(recording, name, n_columns, dtype, index):
     if array is None:
         array = np.full((recording.n_timesteps, n_columns), np.nan)
     observed = ~np.isnan(array)
-    values = torch.from_numpy(np.where(observed, array, 0)).to(dtype)
-    # What was finite at the door can only be too large for a smaller type.
-    if values.element_size() < array.itemsize and not torch.isfinite(values).all():
+    # One pass over large arrays less where nothing is missing.
+    filled = np.array(array) if observed.all() else np.where(observed, array, 0)
+    values = torch.from_numpy(filled)
+    narrower = values.dtype.itemsize > dtype.itemsize
+    values = values.to(dtype)
+    if narrower and not torch.isfinite(values).all():
         raise ValueError(
             f"{name} of recording {index} reach {np.nanmax(np.abs(array)):g}, beyond {dtype}; "
             "give them in other units."
