@@ -7,9 +7,14 @@ from skneurovae.recordings import Recording
 __version__ = "0.1.0"
 
 # Estimators load PyTorch, which takes seconds; data, metrics and baselines do without.
-_ESTIMATORS = {"NeuroBehaviorVAE": "skneurovae.estimators.neuro_behavior_vae"}
+_ESTIMATORS = {
+    "DSAE": "skneurovae.estimators.dsae",
+    "FHVAE": "skneurovae.estimators.fhvae",
+    "LFADS": "skneurovae.estimators.lfads",
+    "NeuroBehaviorVAE": "skneurovae.estimators.neuro_behavior_vae",
+}
 
-__all__ = ["NeuroBehaviorVAE", "Recording"]
+__all__ = ["DSAE", "FHVAE", "LFADS", "NeuroBehaviorVAE", "Recording"]
 
 
 def __getattr__(name):

@@ -244,17 +244,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             return None
         store = self._store(*held_out, device, torch.float32)
         shape = len(store.lengths), max(store.n_neurons)
-        folds = torch.full(shape, -1)
-        for number, recording in enumerate(held_out[0]):
-            several = len(set(held_out[1][number])) > 1  # a single neuron is predicted from nothing
-            fold = neuron_folds(recording, N_FOLDS, seed) if several else 0
-            folds[number, : recording.n_neurons] = torch.as_tensor(fold)
-        blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
-        fixed = []
-        for batch in map(store.batch, blocks):
-            fold = folds[batch.recording.cpu(), : batch.neurons.shape[1]].to(device)
-            for k in range(N_FOLDS):
-                fixed.append(replace(batch, shown=batch.shown & (fold != k)[:, None]))
+        fixed = list(self._validation_batches(store, *held_out, seed))
 
         def validate():
             """Each neuron of each recording, as its share of the mean loss of all entries."""
@@ -269,6 +259,19 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
 
         # Where no neuron is held out that the model knows, all epochs are run.
         return validate if len(validate()) else None
+
+    def _validation_batches(self, store, recordings, rows, seed):
+        """Batches with one of the folds of neurons hidden, for each fold."""
+        folds = torch.full((len(store.lengths), max(store.n_neurons)), -1)
+        for number, recording in enumerate(recordings):
+            several = len(set(rows[number])) > 1  # a single neuron is predicted from nothing
+            fold = neuron_folds(recording, N_FOLDS, seed) if several else 0
+            folds[number, : recording.n_neurons] = torch.as_tensor(fold)
+        blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
+        for batch in map(store.batch, blocks):
+            fold = folds[batch.recording.cpu(), : batch.neurons.shape[1]].to(store.device)
+            for k in range(N_FOLDS):
+                yield replace(batch, shown=batch.shown & (fold != k)[:, None])
 
     def _training_settings(self, n_epochs, annealing):
         return TrainingSettings(

@@ -51,9 +51,15 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"set_output(transform={container!r}) serves one recording, a 2-D X; transform "
                 "each of many, or use 'default'."
             )
-        result = self._infer(recordings, self._vocabulary.rows(recordings), latents_of)
+        result = self._infer(
+            recordings, self._vocabulary.rows(recordings), self._latents(return_std)
+        )
         latents = form.wrap([r["mean"] for r in result])
         return (latents, form.wrap([r["std"] for r in result])) if return_std else latents
+
+    def _latents(self, return_std):
+        """Function of (network, batch) that gives "mean" and "std" of the latents."""
+        return latents_of
 
     def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
         check_is_fitted(self)

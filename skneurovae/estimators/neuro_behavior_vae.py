@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
-import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.estimators.base import LatentVariableEstimator
@@ -18,6 +17,7 @@ from skneurovae.estimators.linear_start import (
     start_pooled,
     take_over,
 )
+from skneurovae.estimators.support import check_support
 from skneurovae.networks.pooled import PooledNetwork
 from skneurovae.networks.precision import PrecisionNetwork
 from skneurovae.recordings.masking import HidingSchedule
@@ -378,16 +378,7 @@ default="gaussian"
         return network
 
     def _check_traces(self, recordings):
-        if self.likelihood not in ("poisson", "negative_binomial"):
-            return
-        for number, recording in enumerate(recordings):
-            seen = recording.traces[~np.isnan(recording.traces)]
-            wrong = seen[(seen < 0) | (seen != np.round(seen))]
-            if len(wrong):
-                raise ValueError(
-                    f"likelihood={self.likelihood!r} needs counts, but traces of recording "
-                    f"{number} hold {wrong[0]:g}."
-                )
+        check_support(self.likelihood, recordings)
 
     def _hiding(self):
         return HidingSchedule(

@@ -1,6 +1,6 @@
 """Likelihoods of traces given a decoder's linear predictor.
 
-All five have one face. `location` and `log_scale` broadcast against `traces`, so one scale per
+All six have one face. `location` and `log_scale` broadcast against `traces`, so one scale per
 neuron of shape (n_neurons,) serves traces of shape (n_windows, n_timesteps, n_neurons). They hold
 no state and run in the dtype and on the device of what they are given.
 """
@@ -11,10 +11,11 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Gamma
+from torch.distributions import Gamma as GammaLaw
 from torch.nn import functional as F
 
 __all__ = [
+    "Gamma",
     "Gaussian",
     "Huber",
     "Likelihood",
@@ -82,11 +83,14 @@ class Likelihood:
     ----------
     is_count : bool
         Whether traces are counts per bin, and `location` the log of their mean.
+    has_log_link : bool
+        Whether `location` is the log of the mean: of counts, and of positive traces.
     has_scale : bool
         Whether `log_scale` is used; it may be None otherwise.
     """
 
     is_count = False
+    has_log_link = False
     has_scale = True
 
     def log_prob(self, traces: Tensor, location: Tensor, log_scale: Tensor | None = None) -> Tensor:
@@ -232,10 +236,10 @@ class StudentT(Likelihood):
         return torch.randn_like(like) * _unit_gamma(half_df).rsqrt()
 
 
-class _Count(Likelihood):
-    """Counts per bin with a log link."""
+class _LogLink(Likelihood):
+    """Traces that are not negative, with the log of their mean as location."""
 
-    is_count = True
+    has_log_link = True
     # e^10 counts per bin: far above any recording, far below where exp overflows.
     _log_rate_knee = 10.0
 
@@ -243,8 +247,53 @@ class _Count(Likelihood):
         return soft_cap(location, self._log_rate_knee)
 
     def mean(self, location, log_scale=None):
-        """Expected counts per bin; see `Likelihood.mean`."""
+        """Expected traces, such as counts per bin; see `Likelihood.mean`."""
         return torch.exp(self._log_rate(location))
+
+
+class Gamma(_LogLink):
+    """Positive traces of mean m and variance ``exp(log_scale) * m ** 2``.
+
+    For what is positive and continuous, such as deconvolved calcium signals; zero is refused by
+    the estimators, since the density there is 0 or infinite. The log of the squared coefficient
+    of variation is capped softly at plus and minus 6, which keeps one precise neuron, or a silent
+    one, from ruling the loss.
+    """
+
+    _log_scale_knee = 6.0
+
+    def _capped(self, log_scale):
+        knee = self._log_scale_knee
+        return -soft_cap(-soft_cap(log_scale, knee), knee)
+
+    def _log_prob(self, traces, location, log_scale):
+        log_rate = self._log_rate(location)
+        shape = torch.exp(-self._capped(log_scale))
+        positive = torch.where(traces > 0, traces, 1.0)
+        log_ratio = torch.log(positive) - log_rate
+        log_prob = (
+            shape * (torch.log(shape) + log_ratio - torch.exp(log_ratio))
+            - torch.lgamma(shape)
+            - torch.log(positive)
+        )
+        # Outside of the support nothing has a density; NaN is what `masked_sum` leaves out.
+        return torch.where(traces > 0, log_prob, math.nan)
+
+    def variance(self, location, log_scale):
+        """Variance of the traces; see `Likelihood.variance`."""
+        return torch.exp(self._capped(log_scale)) * self.mean(location).square()
+
+    @torch.no_grad()
+    def sample(self, location, log_scale):
+        """Draw traces; see `Likelihood.sample`."""
+        mean, log_scale = torch.broadcast_tensors(self.mean(location), log_scale)
+        return mean * _unit_gamma(torch.exp(-self._capped(log_scale)))
+
+
+class _Count(_LogLink):
+    """Counts per bin."""
+
+    is_count = True
 
 
 class Poisson(_Count):
@@ -315,7 +364,7 @@ class NegativeBinomial(_Count):
 def _unit_gamma(shape: Tensor) -> Tensor:
     """Gamma draws of mean one."""
     # Validation would wait for the device, once for every call.
-    return Gamma(shape, shape, validate_args=False).sample()
+    return GammaLaw(shape, shape, validate_args=False).sample()
 
 
 def _log_rising_ratio(counts: Tensor, shape: Tensor) -> Tensor:
@@ -344,6 +393,7 @@ _LIKELIHOODS = {
     "gaussian": Gaussian,
     "huber": Huber,
     "student_t": StudentT,
+    "gamma": Gamma,
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,
 }
@@ -354,7 +404,7 @@ def get_likelihood(name: str) -> Likelihood:
 
     Parameters
     ----------
-    name : {"gaussian", "huber", "student_t", "poisson", "negative_binomial"}
+    name : {"gaussian", "huber", "student_t", "gamma", "poisson", "negative_binomial"}
         Which one.
 
     Returns

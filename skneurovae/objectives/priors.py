@@ -66,8 +66,10 @@ class MarkovPrior(nn.Module):
             mean, variance, _delay(mean), _delay(variance), lag_covariance, valid
         )
 
-    def kl(self, mean: Tensor, log_variance: Tensor, valid: Tensor) -> Tensor:
-        """``KL(q || p)`` of a q whose steps are independent of each other, in closed form.
+    def kl(
+        self, mean: Tensor, log_variance: Tensor, valid: Tensor, sample: Tensor | None = None
+    ) -> Tensor:
+        """``KL(q || p)``, in closed form where the steps of q are independent of each other.
 
         Parameters
         ----------
@@ -75,11 +77,15 @@ class MarkovPrior(nn.Module):
             Of q.
         valid : Tensor of bool, of shape (n_windows, n_timesteps)
             Real time steps.
+        sample : Tensor of shape (n_windows, n_timesteps, n_components), default=None
+            For a q that is itself sequential; see `conditional_kl`, which is what it then gives.
 
         Returns
         -------
         Tensor of shape (n_windows, n_components)
         """
+        if sample is not None:
+            return self.conditional_kl(mean, log_variance, sample, valid)
         mean, log_variance = _keep(mean, valid), _keep(log_variance, valid)
         variance = torch.exp(log_variance)
         cross_entropy = self._step_cross_entropy(

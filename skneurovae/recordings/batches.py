@@ -36,6 +36,9 @@ class Batch:
         Where each window comes from.
     shown, behavior_shown : Tensor of bool, shapes (B, T, N) and (B, T, Q), default=None
         What an encoder may see; by default all that is observed.
+    gain : Tensor of shape (B,), default=None
+        By this an encoder multiplies its inputs, where a fixed share of all entries is withheld; 1
+        by default.
     """
 
     traces: Tensor
@@ -49,12 +52,15 @@ class Batch:
     start: Tensor
     shown: Tensor | None = None
     behavior_shown: Tensor | None = None
+    gain: Tensor | None = None
 
     def __post_init__(self):
         if self.shown is None:
             self.shown = self.observed
         if self.behavior_shown is None:
             self.behavior_shown = self.behavior_observed
+        if self.gain is None:
+            self.gain = torch.ones_like(self.start, dtype=self.traces.dtype)
 
     @property
     def hidden(self):

@@ -178,10 +178,10 @@ def train(
             best, history.best_epoch = good, history.n_iter
         else:
             history.validation_scores.append(score)
-            if score < lowest:
+            if score < lowest or history.n_iter <= settings.ramp_epochs:
                 best, lowest, history.best_epoch = good, score, history.n_iter
                 best_shares = run.shares
-            if score < reference - settings.tol:
+            if score < reference - settings.tol or history.n_iter <= settings.ramp_epochs:
                 reference, improved_at = score, history.n_iter
         if history.n_iter >= settings.cosine_end:
             run.plateau.update(loss if validate is None else score)

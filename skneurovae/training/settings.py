@@ -38,6 +38,9 @@ class TrainingSettings:
         the warm-up do not count.
     tol : float, default=1e-4
         Least fall of a loss that counts as improvement, in the units of the loss.
+    ramp_epochs : int, default=0
+        Epochs during which the objective still changes: of their weights only the last are
+        eligible as the best ones, and they do not count as epochs without improvement.
     annealing : bool, default=True
         Whether what the network anneals follows its schedule; otherwise it has its final value.
     precision : {"float32", "bf16"}, default="float32"
@@ -61,6 +64,7 @@ class TrainingSettings:
     gradient_clip: float = 1.0
     n_iter_no_change: int = 20
     tol: float = 1e-4
+    ramp_epochs: int = 0
     annealing: bool = True
     precision: str = "float32"
 

@@ -1,0 +1,296 @@
+"""DSAE: what stays the same over a trial and what changes, apart."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skneurovae.estimators.generation import check_positive
+from skneurovae.estimators.sequential import SequentialEstimator
+from skneurovae.networks.sequential_models import DSAENetwork
+from skneurovae.training import seeded
+
+PAPER = {
+    "static_dim": 256, "dynamic_dim": 32, "encoder_dim": 512, "generator_dim": 512,
+    "prior_dim": 512, "read_in_dim": 512, "learning_rate": 1e-4, "dropout": 0.0,
+    "coordinated_dropout": 0.0, "hide_neurons": (0.0, 0.0), "kl_warmup": 0.0,
+}  # fmt: skip
+
+
+class DSAE(SequentialEstimator):
+    """Disentangled sequential autoencoder (Li & Mandt 2018) for neural recordings.
+
+    A trial has a static latent f and a dynamic latent z_t at every time step. The decoder has no
+    memory: factors at t are a network of z_t, f and the stimulus alone, so that all structure in
+    time has to be in the prior of z, and what does not change is cheapest in f::
+
+        f ~ N(0, 1),   z_t ~ p(z_t | z_{t-1}, ...),   log rate_t = read-out * MLP([z_t, f]).
+
+    Parameters
+    ----------
+    n_components : int, default=16
+        Factors, what `transform` returns.
+    variant : {"full", "factorized"}, default="full"
+        q(z) from the whole trial and a sample of f, or of each time step from its own traces.
+    static_dim : int, default=8
+        Static latents. Few: f sees the whole trial, and nothing but its size keeps dynamics out.
+    dynamic_dim : int, default=4
+        Dynamic latents.
+    read_in_dim : int, default=64
+        Channels to which neurons add up before the encoders.
+    encoder_dim, generator_dim, prior_dim : int, default=64
+        Units of the encoders (of each direction), of the decoder's hidden layer, and of the
+        prior's LSTM.
+    prior : {"recurrent", "ar1"}, default="recurrent"
+        Of z: an LSTM that reads samples of the posterior, or autoregressive with learned time
+        constants and no LSTM.
+    likelihood : {"poisson", "negative_binomial", "gaussian", "gamma"}, default="poisson"
+        Of the traces: counts per bin for the first two, positive traces for "gamma".
+    static_length : int, default=0
+        f is inferred from this many first time steps of a window alone; 0 = from all.
+    causal : bool, default=False
+        z_t, and from `static_length` on the factors, depend on nothing after t. Needs
+        `static_length` above 0; "full" only, since the other variant never looks ahead.
+    beta_static, beta_dynamic : float, default=1.0
+        Weights of the divergences of f and z; 1 is the bound.
+    kl_warmup : float, default=0.3
+        Share of the epochs over which both rise from 0. Only weights from after that may be kept.
+    free_bits : float, default=0.0
+        Floor of the divergence of a component, in nats per trial or, of z, per time step.
+    dropout : float, default=0.05
+        Of inputs and encoder states.
+    coordinated_dropout : float, default=0.2
+        Share of shown entries hidden from both encoders at each training step; the fit of the
+        others then carries no gradient, so that no count is copied.
+    sample_validation : float, default=0.0
+        Share of entries held out of input and loss for the whole fit; see `LFADS`.
+    hide_neurons : (float, float), default=(0.0, 0.4)
+        Bounds of the share of neurons hidden over a whole window, drawn for each one in training.
+    forward_bins : int, default=0
+        Last time steps of each training window that are hidden from the encoders.
+    initialization : {"random", "pcr", "conditions"}, default="random"
+        Start of the read-in; see `LFADS`.
+    freeze_core : bool, default=False
+        `partial_fit`, or `fit` with `warm_start`, trains new neurons only; see `LFADS`.
+    n_samples : int, default=20
+        Samples of the posterior over which `predict` and `infer` average rates.
+    window_length : int, default=256
+        Most time steps at once; longer recordings are cut into windows, each with its own f.
+    stride, batch_size, max_iter, learning_rate, weight_decay, early_stopping, \
+validation_fraction, n_iter_no_change, tol, warm_start, random_state, device, precision, verbose
+        See `LFADS`; `learning_rate` is 2e-3 here.
+
+    Attributes
+    ----------
+    identities_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, loss_curve_, \
+validation_scores_, best_loss_, n_iter_, history_
+        See `LFADS`.
+
+    Notes
+    -----
+    `infer` names its outputs "rates", "rates_std", "factors", "factors_std", "states" (hidden
+    units of the decoder), "static_mean", "static_std", "dynamic_mean" and "dynamic_std".
+
+    References
+    ----------
+    Li & Mandt (2018), Disentangled sequential autoencoder. Its later implementations score samples
+    of the posterior under a roll-out of the prior's own samples; here the prior reads the
+    posterior's samples, as the bound has it.
+
+    Examples
+    --------
+    >>> from skneurovae import DSAE
+    >>> from skneurovae.datasets import make_static_dynamic
+    >>> trials, truth = make_static_dynamic(10, n_timesteps=30, random_state=0)
+    >>> model = DSAE(variant="factorized", max_iter=1, random_state=0).fit(trials)
+    >>> len(model.swap(trials, order=range(10)))
+    10
+    """
+
+    _network_class = DSAENetwork
+    _parameter_constraints = {
+        **SequentialEstimator._parameter_constraints,
+        "variant": [StrOptions({"full", "factorized"})],
+        "prior": [StrOptions({"recurrent", "ar1"})],
+        "prior_dim": [Interval(Integral, 1, None, closed="left")],
+        "static_length": [Interval(Integral, 0, None, closed="left")],
+        "causal": ["boolean"],
+    }
+
+    def __init__(
+        self, n_components=16, *, variant="full", static_dim=8, dynamic_dim=4, read_in_dim=64,
+        encoder_dim=64, generator_dim=64, prior_dim=64, prior="recurrent", likelihood="poisson",
+        static_length=0, causal=False, beta_static=1.0, beta_dynamic=1.0, kl_warmup=0.3,
+        free_bits=0.0, dropout=0.05, coordinated_dropout=0.2, sample_validation=0.0,
+        hide_neurons=(0.0, 0.4), forward_bins=0, initialization="random", freeze_core=False,
+        n_samples=20, window_length=256, stride=None, batch_size=32, max_iter=100,
+        learning_rate=2e-3, weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
+        n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
+        precision="float32", verbose=0,
+    ):  # fmt: skip
+        self.n_components = n_components
+        self.variant = variant
+        self.static_dim = static_dim
+        self.dynamic_dim = dynamic_dim
+        self.read_in_dim = read_in_dim
+        self.encoder_dim = encoder_dim
+        self.generator_dim = generator_dim
+        self.prior_dim = prior_dim
+        self.prior = prior
+        self.likelihood = likelihood
+        self.static_length = static_length
+        self.causal = causal
+        self.beta_static = beta_static
+        self.beta_dynamic = beta_dynamic
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.dropout = dropout
+        self.coordinated_dropout = coordinated_dropout
+        self.sample_validation = sample_validation
+        self.hide_neurons = hide_neurons
+        self.forward_bins = forward_bins
+        self.initialization = initialization
+        self.freeze_core = freeze_core
+        self.n_samples = n_samples
+        self.window_length = window_length
+        self.stride = stride
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.precision = precision
+        self.verbose = verbose
+
+    @classmethod
+    def paper(cls, **parameters):
+        """Estimator with the published sizes and training, not fitted.
+
+        Parameters
+        ----------
+        **parameters
+            Take the place of those.
+
+        Returns
+        -------
+        DSAE
+        """
+        return cls(**{**PAPER, **parameters})
+
+    def swap(self, X, order=None, *, mask=None, stimulus=None, identities=None):
+        """Rates of each trial's dynamics with the static latent of another trial.
+
+        Parameters
+        ----------
+        X, mask, stimulus, identities
+            As in `fit`: trials of at most `window_length` time steps.
+        order : sequence of int, default=None
+            The trial from which trial i gets its static latent; the one before it by default.
+
+        Returns
+        -------
+        list of ndarray of shape (n_timesteps, n_neurons), or 3-D array, in the form of `X`
+            Expected traces of the neurons and time steps of each trial, at posterior means.
+
+        Raises
+        ------
+        ValueError
+            If a trial is longer than a window, or `order` is no list of trials.
+        """
+        recordings, form = self._check(X, mask, None, stimulus, identities)
+        n = len(recordings)
+        order = np.roll(np.arange(n), 1) if order is None else np.asarray(order)
+        wrong = order.shape != (n,) or order.dtype.kind not in "iu"
+        if wrong or not ((order >= 0) & (order < n)).all():
+            raise ValueError(f"order must be {n} numbers of trials from 0 to {n - 1}.")
+        latents = [self._latents_of(recording) for recording in recordings]
+        rates = []
+        for recording, (_, dynamic), source in zip(recordings, latents, order):
+            static = latents[source][0]
+            rates.append(self._rates(recording, static, dynamic)[0])
+        return form.wrap(rates)
+
+    def generate(self, trial, fix="static", *, n_samples=1, random_state=None):
+        """New trials that keep one latent of a trial and draw the other from its prior.
+
+        Parameters
+        ----------
+        trial : Recording or array of shape (n_timesteps, n_neurons)
+            Of at most `window_length` time steps; its stimulus, if any, is kept too.
+        fix : {"static", "dynamic"}, default="static"
+            What is kept, at its posterior mean.
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_timesteps, n_neurons)
+            Expected traces.
+
+        Raises
+        ------
+        ValueError
+            If `fix` is something else, or the trial is longer than a window.
+        """
+        if fix not in ("static", "dynamic"):
+            raise ValueError(f"fix must be 'static' or 'dynamic', got {fix!r}.")
+        check_positive("n_samples", n_samples)
+        recordings, _ = self._check([trial])
+        static, dynamic = self._latents_of(recordings[0])
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        with seeded(seed, torch.device("cpu")):
+            if fix == "static":
+                dynamic = self.network_.dynamic_prior.sample(n_samples, dynamic.shape[1])
+            else:
+                static = self.network_.static_prior.sample(n_samples)
+        static, dynamic = static.expand(n_samples, -1), dynamic.expand(n_samples, -1, -1)
+        return self._rates(recordings[0], static, dynamic)
+
+    def _latents_of(self, recording):
+        """Posterior means of a trial, (1, static_dim) and (1, n_timesteps, dynamic_dim)."""
+        if recording.n_timesteps > self.window_length:
+            raise ValueError(
+                f"a trial has {recording.n_timesteps} time steps, more than one window of "
+                f"{self.window_length}: it has no single static latent."
+            )
+        with torch.inference_mode():
+            path = self.network_.mean_path(self._batch_of(recording))
+        return path.static.mean, path.dynamic.mean
+
+    def _rates(self, recording, static, dynamic):
+        batch = self._batch_of(recording)
+        network = self.network_
+        with torch.inference_mode():
+            stimulus = network.stimulus(batch).expand(len(dynamic), -1, -1)
+            static, dynamic = static.expand(len(dynamic), -1), dynamic
+            factors = network.unroll(static, dynamic, stimulus)
+            parameters = network.decode(factors, batch)
+            return network.likelihood.mean(*parameters).numpy().astype(recording.traces.dtype)
+
+    def _batch_of(self, recording):
+        rows = self._vocabulary.rows([recording])
+        store = self._store([recording], rows, torch.device("cpu"), torch.float32)
+        return store.batch(np.array([(0, 0, recording.n_timesteps)]))
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        if self.causal and self.variant == "factorized":
+            raise ValueError("causal has no meaning for variant='factorized': z never looks ahead.")
+        if self.prior == "ar1" and self.prior_dim != 64:
+            raise ValueError("prior_dim has no meaning for prior='ar1'.")
+
+    def _network_arguments(self):
+        return {
+            **self._shared_arguments(), "prior_dim": self.prior_dim, "variant": self.variant,
+            "prior": self.prior, "static_length": self.static_length, "causal": self.causal,
+        }  # fmt: skip

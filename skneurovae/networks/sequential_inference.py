@@ -1,0 +1,198 @@
+"""Inference with a sequential network: posterior means, and averages over posterior samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skneurovae.objectives import masked_sum
+
+# Entries of rates that exist at a time when posterior samples are averaged.
+_ENTRIES = 2**24
+
+
+@dataclass
+class Normal:
+    """A normal posterior with independent components, given by mean and log variance."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def draw(self, noise: Tensor | None) -> Tensor:
+        """Mean plus noise in units of the standard deviation; the mean where noise is None."""
+        if noise is None:
+            return self.mean
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviations."""
+        return torch.exp(0.5 * self.log_variance)
+
+
+@dataclass
+class Unrolled:
+    """What a generator made: `sample` of q(z) that it consumed, its states, and the factors."""
+
+    dynamic: Normal
+    sample: Tensor
+    states: Tensor
+    factors: Tensor
+
+
+@dataclass
+class Path(Unrolled):
+    """One run of the whole network; `steps` (B, steps of z) are those at which z exists."""
+
+    static: Normal
+    static_sample: Tensor
+    steps: Tensor
+
+
+class PosteriorAverages:
+    """What a `SequentialNetwork` tells of recordings after training."""
+
+    n_samples = 16  # of the posterior, set before inference
+
+    def mean_path(self, batch):
+        return self.run(self.inputs(batch)[0], batch.valid, self.stimulus(batch))
+
+    def encode(self, batch):
+        """Factors of the posterior means; log variance of factors over posterior samples."""
+        mean = self.mean_path(batch).factors
+        if not self.n_samples:
+            return mean, torch.zeros_like(mean)
+        square = 0.0
+        for path, share in self._paths(batch):
+            square = square + share * (path.factors - mean[:, None]).square().mean(1)
+        return mean, square.clamp(min=1e-12).log()
+
+    def predictive(self, batch):
+        """Mean and variance of the traces over posterior samples, each (B, T, N)."""
+        mean, square, noise = 0.0, 0.0, 0.0
+        for path, share in self._paths(batch):
+            parameters = self._decode_all(path, batch)
+            expected = self.likelihood.mean(*parameters)
+            mean = mean + share * expected.mean(1)
+            square = square + share * expected.square().mean(1)
+            noise = noise + share * self.likelihood.variance(*parameters).mean(1)
+        return mean, (square - mean.square()).clamp(min=0) + noise
+
+    def bound(self, batch):
+        """Evidence lower bound of each time step in nats, (B, T).
+
+        Expectations are over posterior samples. The divergences belong to a window as a whole and
+        are spread evenly over its time steps.
+        """
+        total = 0.0
+        scored = batch.observed & (batch.neurons >= 0)[:, None]
+        for path, share in self._paths(batch):
+            parameters = self._decode_all(path, batch)
+            log_prob = self.likelihood.log_prob(batch.traces[:, None], *parameters)
+            fit = masked_sum(log_prob, scored[:, None], -1).mean(1)
+            flat = Path(**{name: _flat(value) for name, value in vars(path).items()})
+            n_draws = path.factors.shape[1]
+            dynamic = self.dynamic_kl(flat).sum(-1).unflatten(0, (-1, n_draws)).mean(1)
+            static = self.static_kl(_first(path), None).sum(-1)
+            kl = (dynamic + static) / batch.valid.sum(1).clamp(min=1)
+            total = total + share * torch.where(batch.valid, fit - kl[:, None], 0.0)
+        return total
+
+    def infer(self, batch):
+        """Named outputs of each time step, for `infer_windows`."""
+        path = self.mean_path(batch)
+        rates, square, factors = 0.0, 0.0, 0.0
+        for drawn, share in self._paths(batch):
+            expected = self.likelihood.mean(*self._decode_all(drawn, batch))
+            rates = rates + share * expected.mean(1)
+            square = square + share * expected.square().mean(1)
+            factors = factors + share * (drawn.factors - path.factors[:, None]).square().mean(1)
+        n_steps = batch.valid.shape[1]
+        return {
+            "neuron_rates": rates,
+            "neuron_rates_std": (square - rates.square()).clamp(min=0).sqrt(),
+            "factors": path.factors,
+            "factors_std": factors.sqrt(),
+            "states": path.states,
+            "static_mean": path.static.mean[:, None].expand(-1, n_steps, -1),
+            "static_std": path.static.std[:, None].expand(-1, n_steps, -1),
+            "dynamic_mean": path.dynamic.mean.expand(-1, n_steps, -1),
+            "dynamic_std": path.dynamic.std.expand(-1, n_steps, -1),
+        }
+
+    def _paths(self, batch):
+        """Yield paths of shape (B, draws, ...) and their share of all posterior samples.
+
+        The draws come in pairs of opposite sign and are the same for every window, so that what
+        is inferred of a window depends neither on chance nor on other windows.
+        """
+        values, stimulus = self.inputs(batch)[0], self.stimulus(batch)
+        n_pairs = -(-self.n_samples // 2)
+        steps = self._steps(batch.valid).shape[1]
+        like = self.scale
+        static = _fixed_noise(1, n_pairs, (self.static_dim,), like)[0]
+        # Time first: the draws of a step do not depend on how many follow.
+        dynamic = _fixed_noise(steps, n_pairs, (self.dynamic_dim,), like).transpose(0, 1)
+        static, dynamic = (
+            torch.stack([n, -n], 1).flatten(0, 1)[: self.n_samples] for n in (static, dynamic)
+        )
+        size = max(1, _ENTRIES // max(1, batch.traces.numel()))
+        for f, z in zip(static.split(size), dynamic.split(size)):
+            n_draws = len(f)
+
+            def each(tensor, n_draws=n_draws):
+                return tensor.repeat_interleave(n_draws, 0)
+
+            path = self.run(
+                each(values), each(batch.valid), each(stimulus),
+                f.repeat(len(values), 1), z.repeat(len(values), 1, 1),
+            )  # fmt: skip
+            pieces = {name: _unflat(value, n_draws) for name, value in vars(path).items()}
+            yield Path(**pieces), n_draws / self.n_samples
+
+    def generate(self, stimulus):
+        """Factors of latents drawn from their priors; `stimulus` (B, T, S) is standardized."""
+        n_windows, n_steps = stimulus.shape[:2]
+        static = self.static_prior.sample(n_windows)
+        dynamic = self.dynamic_prior.sample(n_windows, 1 if self.segment_latent else n_steps)
+        return self.unroll(static, dynamic, stimulus)
+
+    def unroll(self, static, dynamic, stimulus):
+        """Factors along given latents, before the first of which the generator has none."""
+        dynamic = dynamic.clone()
+        dynamic[:, : self.first_dynamic] = 0
+        drive = Normal(dynamic, torch.zeros_like(dynamic))
+        return self.generator.unroll(static, drive, stimulus, None).factors
+
+    def _decode_all(self, path, batch):
+        """Likelihood parameters of all draws, (B, draws, T, N)."""
+        n_draws, n_steps = path.factors.shape[1:3]
+        location, log_scale = self.decode(path.factors.flatten(1, 2), batch)
+        location = location.unflatten(1, (n_draws, n_steps))
+        return location, None if log_scale is None else log_scale[:, None]
+
+
+def _fixed_noise(n_steps, n_pairs, shape, like):
+    noise = np.random.RandomState(0).standard_normal((n_steps, n_pairs, *shape))
+    return torch.as_tensor(noise, dtype=like.dtype, device=like.device)
+
+
+def _unflat(value, n_draws):
+    if isinstance(value, Normal):
+        return Normal(_unflat(value.mean, n_draws), _unflat(value.log_variance, n_draws))
+    return value.unflatten(0, (-1, n_draws))
+
+
+def _flat(value):
+    if isinstance(value, Normal):
+        return Normal(value.mean.flatten(0, 1), value.log_variance.flatten(0, 1))
+    return value.flatten(0, 1)
+
+
+def _first(path):
+    """The static posterior of each window, which no draw changes."""
+    static = Normal(path.static.mean[:, 0], path.static.log_variance[:, 0])
+    return Path(**{**vars(path), "static": static})
