@@ -32,6 +32,8 @@ def reverse(values: Tensor, lengths: Tensor) -> Tensor:
     -------
     Tensor of shape (B, T, H)
     """
+    if _all_full(values, lengths):
+        return values.flip(1)
     steps = torch.arange(values.shape[1], device=values.device)
     source = lengths[:, None] - 1 - steps
     index = source.clamp(min=0)[..., None].expand_as(values)
@@ -54,7 +56,14 @@ def advance(values: Tensor, lag: int, lengths: Tensor) -> Tensor:
     return F.pad(_within(values, lengths), (0, 0, 0, lag))[:, lag:]
 
 
+def _all_full(values, lengths):
+    """Whether no trial is padded; not looked up on a GPU, which would have to wait for it."""
+    return values.device.type == "cpu" and bool((lengths == values.shape[1]).all())
+
+
 def _within(values, lengths):
+    if _all_full(values, lengths):
+        return values
     steps = torch.arange(values.shape[1], device=values.device)
     return torch.where((steps < lengths[:, None])[..., None], values, 0.0)
 
