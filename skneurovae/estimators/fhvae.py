@@ -82,7 +82,7 @@ n_iter_no_change, tol, warm_start, random_state, device, precision, verbose
     Attributes
     ----------
     identities_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, loss_curve_, \
-validation_scores_, best_loss_, n_iter_, history_
+validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         See `LFADS`.
 
     Notes

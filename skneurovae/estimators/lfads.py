@@ -140,6 +140,9 @@ class LFADS(SequentialEstimator):
     best_loss_ : float
         Validation loss of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+    n_rollbacks_ : int
+        How often a loss or gradient was not finite and training went back to the epoch before, with
+        half the learning rate.
     history_ : list of dict
         Parts of the training loss of each epoch: "nll", "kl_static" and "kl_dynamic" in nats per
         observed entry; "kl_static_per_component" in nats per window and
