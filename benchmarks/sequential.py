@@ -122,8 +122,8 @@ def stability(draw, max_iter=20):
     parameters["beta_static"] = drawn["k_initial"] * n_entries
     parameters["beta_dynamic"] = drawn["k_inputs"] * n_entries
     model = LFADS(
-        **parameters, dynamic_dim=4, n_components=40, batch_size=8, max_iter=max_iter, random_state=draw,
-        device="cpu",
+        **parameters, dynamic_dim=4, n_components=40, batch_size=8, max_iter=max_iter,
+        random_state=draw, device="cpu",
     )  # fmt: skip
     try:
         model.fit(trials)
