@@ -1,0 +1,45 @@
+"""Small sequential models and data."""
+
+import numpy as np
+
+from skneurovae import DSAE, FHVAE, LFADS
+
+TINY = {
+    "static_dim": 2, "dynamic_dim": 2, "read_in_dim": 4, "encoder_dim": 4, "generator_dim": 6,
+    "max_iter": 2, "n_samples": 4, "batch_size": 8, "random_state": 0, "device": "cpu",
+}  # fmt: skip
+
+
+def lfads(**parameters):
+    return LFADS(3, **{**TINY, "controller_dim": 4, **parameters})
+
+
+def dsae(**parameters):
+    return DSAE(3, **{**TINY, "prior_dim": 64 if "prior" in parameters else 4, **parameters})
+
+
+def fhvae(**parameters):
+    return FHVAE(3, **{**TINY, "window_length": 10, **parameters})
+
+
+MODELS = {
+    "lfads": lfads,
+    "lfads without controller": lambda **p: lfads(
+        **{"dynamic_dim": 0, "controller_dim": 64, **p}
+    ),
+    "lfads causal": lambda **p: lfads(**{"causal": True, "static_length": 4, **p}),
+    "dsae full": dsae,
+    "dsae factorized": lambda **p: dsae(**{"variant": "factorized", **p}),
+    "dsae ar1": lambda **p: dsae(**{"prior": "ar1", **p}),
+    "fhvae": fhvae,
+    "fhvae hierarchical": lambda **p: fhvae(**{"n_sequences_at_once": 2, **p}),
+}  # fmt: skip
+
+
+def spikes(n_trials=6, lengths=(12, 20), n_neurons=7, seed=0):
+    """Counts of trials of different lengths."""
+    rng = np.random.RandomState(seed)
+    return [
+        rng.poisson(1.0, (rng.randint(lengths[0], lengths[1] + 1), n_neurons)).astype(float)
+        for _ in range(n_trials)
+    ]
