@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skneurovae import DSAE, FHVAE, LFADS
+from skneurovae import DSAE, FHVAE, LFADS, Recording
 
 TINY = {
     "static_dim": 2, "dynamic_dim": 2, "read_in_dim": 4, "encoder_dim": 4, "generator_dim": 6,
@@ -42,4 +42,15 @@ def spikes(n_trials=6, lengths=(12, 20), n_neurons=7, seed=0):
     return [
         rng.poisson(1.0, (rng.randint(lengths[0], lengths[1] + 1), n_neurons)).astype(float)
         for _ in range(n_trials)
+    ]
+
+
+def sessions():
+    """Trials of two sessions whose different neurons follow the same slow signal."""
+    rng = np.random.RandomState(0)
+    weights = {"a": rng.standard_normal(5), "b": rng.standard_normal(8)}
+    signals = [np.sin(np.arange(15) / 3 + phase)[:, None] for phase in range(8)]
+    return [
+        Recording(rng.poisson(np.exp(signal * weights[s])).astype(float), session=s)
+        for s, signal in zip("abababab", signals)
     ]

@@ -4,7 +4,8 @@ Log likelihoods and divergences are in nats, so that ``beta = 1`` is the evidenc
 """
 
 from .learned_priors import DiagonalNormal, HierarchicalNormal, RecurrentPrior, normal_kl
-from .likelihoods import Likelihood, get_likelihood, masked_sum, soft_cap
+from .likelihoods import Likelihood, get_likelihood
+from .masked import masked_sum, soft_cap
 from .priors import MarkovPrior, StandardNormal, StationaryAR1
 from .schedules import apply_free_bits, beta_at, free_bits_at
 from .terms import LossTerms
