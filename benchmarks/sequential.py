@@ -116,7 +116,7 @@ def stability(draw, max_iter=20):
         bounds = np.log([low, high]) if logarithmic else (low, high)
         value = rng.uniform(*bounds)
         drawn[name] = float(np.exp(value) if logarithmic else value)
-    trials, _ = make_lorenz(8, 8, bin_width=5, random_state=draw)
+    trials, _ = make_lorenz(8, 8, duration=500, bin_width=5, random_state=draw)
     n_entries = trials[0].traces.size
     parameters = {name: drawn[name] for name in RANGES if not name.startswith("k_")}
     parameters["beta_static"] = drawn["k_initial"] * n_entries
