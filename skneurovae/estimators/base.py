@@ -187,6 +187,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         scores = history.validation_scores
         self.best_loss_ = scores[history.best_epoch] if scores else history.loss_curve[-1]
         self.n_iter_ = max(history.n_iter, 1)
+        self.n_rollbacks_ = history.n_rollbacks
         self.history_ = history.parts
         self._warn_of_collapse()
 

@@ -87,7 +87,7 @@ validation_fraction, n_iter_no_change, tol, warm_start, random_state, device, pr
     Attributes
     ----------
     identities_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, loss_curve_, \
-validation_scores_, best_loss_, n_iter_, history_
+validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         See `LFADS`.
 
     Notes

@@ -16,7 +16,7 @@ PAPER = {
     "static_dim": 32, "dynamic_dim": 32, "encoder_dim": 256, "generator_dim": 256,
     "read_in_dim": 256, "window_length": 20, "stride": 8, "batch_size": 256, "alpha": 10.0,
     "learning_rate": 1e-3, "dropout": 0.0, "coordinated_dropout": 0.0,
-    "hide_neurons": (0.0, 0.0), "kl_warmup": 0.0,
+    "hide_neurons": (0.0, 0.0),
 }  # fmt: skip
 
 
@@ -50,8 +50,9 @@ class FHVAE(SequentialEstimator):
         Of the traces: counts per bin for the first two, positive traces for "gamma".
     beta_static, beta_dynamic : float, default=1.0
         Weights of the divergences of f and z; 1 is the bound.
-    kl_warmup : float, default=0.3
+    kl_warmup : float, default=0.0
         Share of the epochs over which both rise from 0. Only weights from after that may be kept.
+        While z costs nothing it takes over what belongs to f, and keeps it: hence 0.
     free_bits : float, default=0.0
         Floor of the divergence of a component, in nats per segment.
     dropout : float, default=0.05
@@ -82,7 +83,7 @@ n_iter_no_change, tol, warm_start, random_state, device, precision, verbose
     Attributes
     ----------
     identities_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, loss_curve_, \
-validation_scores_, best_loss_, n_iter_, history_
+validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         See `LFADS`.
 
     Notes
@@ -118,7 +119,7 @@ validation_scores_, best_loss_, n_iter_, history_
     def __init__(
         self, n_components=16, *, sequences="recording", static_dim=8, dynamic_dim=8,
         read_in_dim=64, encoder_dim=64, generator_dim=64, alpha=10.0, n_sequences_at_once=None,
-        likelihood="poisson", beta_static=1.0, beta_dynamic=1.0, kl_warmup=0.3, free_bits=0.0,
+        likelihood="poisson", beta_static=1.0, beta_dynamic=1.0, kl_warmup=0.0, free_bits=0.0,
         dropout=0.05, coordinated_dropout=0.2, sample_validation=0.0, hide_neurons=(0.0, 0.4),
         forward_bins=0, initialization="random", freeze_core=False, n_samples=20,
         window_length=20, stride=None, batch_size=64, max_iter=100, learning_rate=2e-3,

@@ -104,7 +104,7 @@ class LFADS(SequentialEstimator):
         Trials at a time, in training and inference.
     max_iter : int, default=100
         Epochs.
-    learning_rate : float, default=4e-3
+    learning_rate : float, default=1e-2
     weight_decay : float, default=0.0
         Of matrices of the core.
     early_stopping : bool, default=True
@@ -140,6 +140,9 @@ class LFADS(SequentialEstimator):
     best_loss_ : float
         Validation loss of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+    n_rollbacks_ : int
+        How often a loss or gradient was not finite and training went back to the epoch before, with
+        half the learning rate.
     history_ : list of dict
         Parts of the training loss of each epoch: "nll", "kl_static" and "kl_dynamic" in nats per
         observed entry; "kl_static_per_component" in nats per window and
@@ -191,7 +194,7 @@ class LFADS(SequentialEstimator):
         free_bits=0.0, recurrent_l2=0.0, dropout=0.05, coordinated_dropout=0.2,
         sample_validation=0.0, hide_neurons=(0.0, 0.4), forward_bins=0, initialization="random",
         freeze_core=False, n_samples=20, window_length=256, stride=None, batch_size=32,
-        max_iter=100, learning_rate=4e-3, weight_decay=0.0, early_stopping=True,
+        max_iter=100, learning_rate=1e-2, weight_decay=0.0, early_stopping=True,
         validation_fraction=0.15, n_iter_no_change=20, tol=1e-4, warm_start=False,
         random_state=None, device="auto", precision="float32", verbose=0,
     ):  # fmt: skip

@@ -133,6 +133,8 @@ default="gaussian"
     best_loss_ : float
         Validation loss of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+    n_rollbacks_ : int
+        How often training was not finite and went back an epoch, with half the learning rate.
     history_ : list of dict
         Parts of the training loss of each epoch, in nats per observed entry, and
         "kl_per_component", of shape (n_components,), in nats per time step.

@@ -182,7 +182,7 @@ class Controller(nn.Module):
     def __init__(self, n_data: int, n_factors: int, n_units: int, n_inputs: int):
         super().__init__()
         self.n_data = n_data
-        self.rnn = initialize(nn.GRU(n_data + n_factors, n_units))
+        self.rnn = initialize(nn.GRU(n_data + n_factors, n_units), apart=True)
         self.start = nn.Parameter(torch.zeros(n_units))
         self.to_moments = nn.Linear(n_units, 2 * n_inputs)
         with torch.no_grad():  # the posterior begins close to a prior of ten time steps

@@ -32,6 +32,8 @@ def reverse(values: Tensor, lengths: Tensor) -> Tensor:
     -------
     Tensor of shape (B, T, H)
     """
+    if _all_full(values, lengths):
+        return values.flip(1)
     steps = torch.arange(values.shape[1], device=values.device)
     source = lengths[:, None] - 1 - steps
     index = source.clamp(min=0)[..., None].expand_as(values)
@@ -54,12 +56,19 @@ def advance(values: Tensor, lag: int, lengths: Tensor) -> Tensor:
     return F.pad(_within(values, lengths), (0, 0, 0, lag))[:, lag:]
 
 
+def _all_full(values, lengths):
+    """Whether no trial is padded; not looked up on a GPU, which would have to wait for it."""
+    return values.device.type == "cpu" and bool((lengths == values.shape[1]).all())
+
+
 def _within(values, lengths):
+    if _all_full(values, lengths):
+        return values
     steps = torch.arange(values.shape[1], device=values.device)
     return torch.where((steps < lengths[:, None])[..., None], values, 0.0)
 
 
-def initialize(rnn: nn.RNNBase) -> nn.RNNBase:
+def initialize(rnn: nn.RNNBase, apart: bool = False) -> nn.RNNBase:
     """Weights of variance 1 / (inputs + units), and gates that keep the state at first.
 
     The bias of a GRU's gates, and of an LSTM's forget gate, is 1 in sum; all others are 0.
@@ -67,6 +76,9 @@ def initialize(rnn: nn.RNNBase) -> nn.RNNBase:
     Parameters
     ----------
     rnn : nn.GRU, nn.LSTM or nn.RNN
+    apart : bool, default=False
+        True: weights of the inputs have variance 1 / inputs, and recurrent ones 1 / units, so that
+        few inputs move many units (the generator and the controller of Sussillo et al. 2016).
 
     Returns
     -------
@@ -77,9 +89,9 @@ def initialize(rnn: nn.RNNBase) -> nn.RNNBase:
     for name, value in rnn.named_parameters():
         if name.startswith("weight_ih"):
             partner = dict(rnn.named_parameters())[name.replace("ih", "hh")]
-            std = 1 / math.sqrt(value.shape[1] + partner.shape[1])
-            nn.init.normal_(value, std=std)
-            nn.init.normal_(partner, std=std)
+            sizes = value.shape[1], partner.shape[1]
+            for weight, size in zip((value, partner), sizes if apart else (sum(sizes),) * 2):
+                nn.init.normal_(weight, std=1 / math.sqrt(size))
         elif name.startswith("bias"):
             nn.init.zeros_(value)
             if name.startswith("bias_ih") and rnn.mode == "GRU":

@@ -217,7 +217,7 @@ class DynamicsGenerator(nn.Module):
         self.to_start = nn.Linear(n_static, n_units)
         # PyTorch's GRU takes no input of zero channels.
         self.n_inputs = max(1, n_dynamic + n_stimuli)
-        self.rnn = initialize(nn.GRU(self.n_inputs, n_units, batch_first=True))
+        self.rnn = initialize(nn.GRU(self.n_inputs, n_units, batch_first=True), apart=True)
         self.to_factors = nn.Parameter(torch.randn(n_factors, n_units))
 
     def unroll(self, static, drive, stimulus, noise=None):

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 __all__ = ["DiagonalNormal", "HierarchicalNormal", "RecurrentPrior", "normal_kl"]
 
+_START = 0.01  # standard deviation of the vectors of sequences before training
+
 
 def normal_kl(
     mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor
@@ -228,7 +230,9 @@ class HierarchicalNormal(nn.Module):
         if not 0 < variance < math.inf:
             raise ValueError(f"variance must be positive and finite, got {variance!r}")
         self.variance = variance
-        self.table = nn.Parameter(torch.randn(n_sequences, n_components))
+        # All close together: vectors drawn from N(0, 1) would be a random code of the sequences,
+        # from which the decoder first would have to learn each one by heart.
+        self.table = nn.Parameter(_START * torch.randn(n_sequences, n_components))
 
     def kl(self, mean: Tensor, log_variance: Tensor, sequence: Tensor | None = None) -> Tensor:
         """``KL(q || p)``, in closed form.

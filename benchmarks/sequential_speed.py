@@ -1,0 +1,169 @@
+"""Time per training step of LFADS, DSAE and FHVAE against plain loops over bins.
+
+Loss, backward pass and AdamW, with dropout and coordinated dropout on, in float32 on the CPU. The
+plain models (`plain_sequential.py`) and ours take turns within every repetition; times are medians,
+ratios medians of the repetitions' ratios. Beforehand, with the same weights and random numbers and
+without dropout, both must give the same loss and the same gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from types import SimpleNamespace
+
+import torch
+from plain_sequential import (
+    BuiltinClippedGRUCell,
+    ClippedGRUCell,
+    PlainDSAE,
+    PlainFHVAE,
+    PlainLFADS,
+    take_weights,
+)
+
+from skneurovae.networks.sequential_models import DSAENetwork, FHVAENetwork, LFADSNetwork
+
+N_WINDOWS, N_NEURONS, N_SEQUENCES = 64, 50, 16
+BINS = (50, 100)
+COMMON = {"read_in_dim": 64, "n_factors": 16, "encoder_dim": 64, "generator_dim": 64}
+OBJECTIVE = {
+    "likelihood": "poisson", "beta_static": 1.0, "beta_dynamic": 1.0, "warmup": 0.0,
+    "free_bits": 0.0,
+}  # fmt: skip
+LFADS_SIZES = {"static_dim": 32, "dynamic_dim": 2, "controller_dim": 64}
+DSAE_SIZES = {"static_dim": 8, "dynamic_dim": 4, "prior_dim": 64}
+FHVAE_SIZES = {"static_dim": 8, "dynamic_dim": 8, "n_sequences": N_SEQUENCES, "alpha": 10.0}
+LFADS_OURS = {
+    "static_length": 0, "causal": False, "lag": 1, "recurrent_l2": 0.0, "time_constant": 10.0,
+}  # fmt: skip
+DSAE_OURS = {"prior": "recurrent", "static_length": 0, "causal": False}
+# Name: ours, what it takes beyond sizes, the plain model, sizes of both, and the aim.
+MODELS = {
+    "DSAE full": (DSAENetwork, DSAE_OURS, PlainDSAE, {**DSAE_SIZES, "variant": "full"}, 3.0),
+    "DSAE factorized": (
+        DSAENetwork, DSAE_OURS, PlainDSAE, {**DSAE_SIZES, "variant": "factorized"}, 3.0,
+    ),
+    "FHVAE": (FHVAENetwork, {}, PlainFHVAE, FHVAE_SIZES, 3.0),
+    "LFADS, original GRU": (LFADSNetwork, LFADS_OURS, PlainLFADS, LFADS_SIZES, 1.5),
+    "LFADS, nn.GRUCell": (
+        LFADSNetwork, LFADS_OURS,
+        functools.partial(PlainLFADS, cell=BuiltinClippedGRUCell), LFADS_SIZES, 1.5,
+    ),
+}  # fmt: skip
+
+
+def make_batch(n_bins):
+    """Complete random counts."""
+    shape = N_WINDOWS, n_bins
+    complete = torch.ones(*shape, N_NEURONS, dtype=torch.bool)
+    return SimpleNamespace(
+        traces=torch.poisson(torch.full(complete.shape, 0.5)), observed=complete, shown=complete,
+        stimulus=torch.zeros(*shape, 0), neurons=torch.arange(N_NEURONS).expand(N_WINDOWS, -1),
+        valid=torch.ones(shape, dtype=torch.bool), recording=torch.arange(N_WINDOWS) % N_SEQUENCES,
+        gain=torch.ones(N_WINDOWS),
+    )  # fmt: skip
+
+
+class Ours:
+    """A network and its optimizer."""
+
+    def __init__(self, name, batch, dropout, coordinated_dropout):
+        make, more, _, sizes, _ = MODELS[name]
+        self.batch = batch
+        self.network = make(
+            N_NEURONS, 0, **COMMON, **OBJECTIVE, **sizes, **more, dropout=dropout,
+            coordinated_dropout=coordinated_dropout,
+        )  # fmt: skip
+        if isinstance(self.network, FHVAENetwork):
+            self.network.row_of = torch.arange(N_SEQUENCES)
+            self.network.n_segments[:] = N_WINDOWS / N_SEQUENCES
+        self.network.train()
+        self.start()
+
+    def start(self):
+        self.trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-3)
+
+    def loss(self):
+        return self.network.loss(self.batch).loss
+
+    def step(self):
+        """Seconds of one training step."""
+        start = time.process_time()
+        self.optimizer.zero_grad()
+        self.loss().backward()
+        self.optimizer.step()
+        return time.process_time() - start
+
+    def gradient(self):
+        """Loss and gradient of the read-in, with fixed random numbers."""
+        self.optimizer.zero_grad()
+        torch.manual_seed(0)
+        loss = self.loss()
+        loss.backward()
+        return loss.item(), self.read_in_gradient()
+
+    def read_in_gradient(self):
+        return self.network.read_in.grad.T
+
+
+class Plain(Ours):
+    """The plain model."""
+
+    def __init__(self, name, batch, dropout, coordinated_dropout):
+        _, _, make, sizes, _ = MODELS[name]
+        self.batch = batch
+        self.network = make(
+            N_NEURONS, **COMMON, **sizes, dropout=dropout, coordinated_dropout=coordinated_dropout
+        )
+        if isinstance(self.network, PlainFHVAE):
+            self.network.sequence = batch.recording
+            self.network.n_segments = torch.full((N_SEQUENCES,), N_WINDOWS / N_SEQUENCES)
+        self.start()
+
+    def loss(self):
+        return self.network.loss(self.batch.traces)
+
+    def read_in_gradient(self):
+        return self.network.read_in.weight.grad
+
+
+def check(name, n_bins=7):
+    """Both networks compute the same; returns how many weights ours and the plain one train."""
+    batch = make_batch(n_bins)
+    ours, plain = (kind(name, batch, 0.0, 0.0) for kind in (Ours, Plain))
+    n_weights = [sum(p.numel() for p in variant.trained) for variant in (ours, plain)]
+    if not isinstance(getattr(plain.network, "generator", None), ClippedGRUCell):
+        take_weights(plain.network, ours.network)
+        (a, da), (b, db) = ours.gradient(), plain.gradient()
+        assert abs(a - b) < 1e-5 * abs(b), f"{name}: losses {a} and {b}"
+        assert (da - db).abs().max() < 1e-3 * db.abs().max(), f"{name}: gradients differ"
+    return n_weights
+
+
+def time_steps(name, n_bins, n_repetitions):
+    """Median seconds of a step of the plain model and of ours, and median ratio."""
+    batch = make_batch(n_bins)
+    variants = [kind(name, batch, 0.05, 0.2) for kind in (Plain, Ours)]
+    for variant in variants:
+        variant.step()
+    pairs = [[variant.step() for variant in variants] for _ in range(n_repetitions)]
+    return *map(statistics.median, zip(*pairs)), statistics.median(a / b for a, b in pairs)
+
+
+def run(n_repetitions):
+    """Print the table."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")
+    print("| model | bins | plain, ms | ours, ms | plain / ours | aim | weights, plain / ours |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for name, (*_, aim) in MODELS.items():
+        ours, plain = check(name)
+        for n_bins in BINS:
+            slow, fast, ratio = time_steps(name, n_bins, n_repetitions)
+            print(
+                f"| {name} | {n_bins} | {1e3 * slow:.0f} | {1e3 * fast:.0f} | {ratio:.1f} "
+                f"| {aim} | {plain} / {ours} |",
+                flush=True,
+            )
