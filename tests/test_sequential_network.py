@@ -345,3 +345,44 @@ def test_read_outs_start_at_the_log_of_the_mean_count():
     np.testing.assert_allclose(
         model.network_.bias.detach(), np.log(np.maximum(means, 1e-3)), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("name", ["lfads", "dsae full", "fhvae"])
+def test_draws_of_static_and_dynamic_latents_are_independent(name):
+    """A sample of the posterior pairs each f with a z that knows nothing of its noise."""
+    network, batch = network_and_batch(name)
+    network.n_samples = 400
+    ((path, _),) = network._paths(batch)
+
+    def noise(drawn, normal):
+        mean, spread = drawn.mean(1, keepdim=True), normal.std.mean(1, keepdim=True)
+        return ((drawn - mean) / spread)[0].flatten(1)
+
+    f = noise(path.static_sample, path.static)
+    z = (path.sample - path.dynamic.mean) / path.dynamic.std
+    z = torch.where(path.steps[..., None], z, 0.0)[0].flatten(1)
+    f, z = f / f.norm(dim=0), z / z.norm(dim=0).clamp(min=1e-9)
+    assert (f.T @ z).abs().max() < 0.3
+
+
+def test_nothing_is_inferred_before_the_controller_begins():
+    network, batch = network_and_batch("lfads", static_length=4)
+    with torch.no_grad():
+        made = network.infer(batch)
+    assert (made["dynamic_mean"][:, :4] == 0).all()
+    assert (made["dynamic_std"][:, :4] == 0).all()
+    assert (made["dynamic_std"][0, 4:] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["lfads", "dsae full", "fhvae"])
+def test_divergences_are_taken_in_full_precision(name):
+    network, batch = network_and_batch(name)
+    network.float()
+    batch = type(batch)(
+        **{k: v.float() if v.is_floating_point() else v for k, v in vars(batch).items()}
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values, stimulus = network.inputs(batch)[0], network.stimulus(batch)
+        path = network.run(values, batch.valid, stimulus, *network._noise(batch.valid))
+    for posterior in (path.static, path.dynamic):
+        assert posterior.mean.dtype == posterior.log_variance.dtype == torch.float32
