@@ -54,3 +54,16 @@ def sessions():
         Recording(rng.poisson(np.exp(signal * weights[s])).astype(float), session=s)
         for s, signal in zip("abababab", signals)
     ]
+
+
+def spied(model, trials, monkeypatch):
+    """Batches that reach the loss of a fit, and the fitted model."""
+    seen, loss = [], model._network_class.loss
+
+    def spy(network, batch):
+        if network.training:
+            seen.append(batch)
+        return loss(network, batch)
+
+    monkeypatch.setattr(model._network_class, "loss", spy)
+    return model.fit(trials), seen

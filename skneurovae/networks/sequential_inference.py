@@ -154,12 +154,13 @@ class PosteriorAverages:
             pieces = {name: _unflat(value, n_draws) for name, value in vars(path).items()}
             yield Path(**pieces), n_draws / self.n_samples
 
-    def generate(self, stimulus):
-        """Factors of latents drawn from their priors; `stimulus` (B, T, S) is standardized."""
-        n_windows, n_steps = stimulus.shape[:2]
-        static = self.static_prior.sample(n_windows)
-        dynamic = self.dynamic_prior.sample(n_windows, 1 if self.segment_latent else n_steps)
-        return self.unroll(static, dynamic, stimulus)
+    def generate(self, stimulus, window_length):
+        """Factors of latents drawn from their priors; `stimulus` (B, T, S) is standardized.
+
+        One draw of the latents makes a trial of any length; of segments see `FHVAENetwork`.
+        """
+        static = self.static_prior.sample(len(stimulus))
+        return self.unroll(static, self.dynamic_prior.sample(*stimulus.shape[:2]), stimulus)
 
     def unroll(self, static, dynamic, stimulus):
         """Factors along given latents, before the first of which the generator has none."""
