@@ -5,32 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, lfads, spikes
+from sequential_cases import MODELS, lfads, network_and_batch, spikes
 from torch import nn
 
 from skneurovae.networks.controller import Controller, closed_loop
 from skneurovae.networks.recurrent import Reader, advance, delay, reverse
-from skneurovae.recordings import check_recordings
-from skneurovae.recordings.batches import RecordingStore
 
 LENGTHS = torch.tensor([6, 4])
-
-
-def network_and_batch(name, lengths=(10, 10, 7), n_neurons=7, **parameters):
-    """Network with weights large enough that everything shows, in double precision."""
-    trials = [t[:n] for t, n in zip(spikes(3, (10, 10), n_neurons), lengths)]
-    model = MODELS[name](max_iter=1, **parameters).fit(trials)
-    network = model.network_.double().eval()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for key, value in network.named_parameters():
-            if "log_time" not in key:
-                value += 0.3 * torch.randn_like(value)
-    recordings, _ = check_recordings(trials)
-    store = RecordingStore(
-        recordings, [np.arange(n_neurons)] * 3, device="cpu", dtype=torch.float64
-    )
-    return network, store.batch(np.array([(i, 0, n) for i, n in enumerate(lengths)]))
 
 
 def naive(controller, generator, to_factors, state, data, stimulus, noise, keep):
