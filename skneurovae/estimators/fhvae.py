@@ -72,7 +72,7 @@ class FHVAE(SequentialEstimator):
     n_samples : int, default=20
         Samples of the posterior over which `predict` and `infer` average rates.
     window_length : int, default=20
-        Time steps of a segment.
+        Time steps of a segment; `sample` makes trials of segments that share a sequence's vector.
     stride : int or None, default=None
         Time steps between segments; None is half of `window_length`. Segments cross-fade.
     batch_size, max_iter, learning_rate, weight_decay, early_stopping, validation_fraction, \
