@@ -1,8 +1,11 @@
 """Small sequential models and data."""
 
 import numpy as np
+import torch
 
 from skneurovae import DSAE, FHVAE, LFADS, Recording
+from skneurovae.recordings import check_recordings
+from skneurovae.recordings.batches import RecordingStore
 
 TINY = {
     "static_dim": 2, "dynamic_dim": 2, "read_in_dim": 4, "encoder_dim": 4, "generator_dim": 6,
@@ -54,3 +57,33 @@ def sessions():
         Recording(rng.poisson(np.exp(signal * weights[s])).astype(float), session=s)
         for s, signal in zip("abababab", signals)
     ]
+
+
+def spied(model, trials, monkeypatch):
+    """Batches that reach the loss of a fit, and the fitted model."""
+    seen, loss = [], model._network_class.loss
+
+    def spy(network, batch):
+        if network.training:
+            seen.append(batch)
+        return loss(network, batch)
+
+    monkeypatch.setattr(model._network_class, "loss", spy)
+    return model.fit(trials), seen
+
+
+def network_and_batch(name, lengths=(10, 10, 7), n_neurons=7, **parameters):
+    """Network with weights large enough that everything shows, in double precision."""
+    trials = [t[:n] for t, n in zip(spikes(3, (10, 10), n_neurons), lengths)]
+    model = MODELS[name](max_iter=1, **parameters).fit(trials)
+    network = model.network_.double().eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for key, value in network.named_parameters():
+            if "log_time" not in key:
+                value += 0.3 * torch.randn_like(value)
+    recordings, _ = check_recordings(trials)
+    store = RecordingStore(
+        recordings, [np.arange(n_neurons)] * 3, device="cpu", dtype=torch.float64
+    )
+    return network, store.batch(np.array([(i, 0, n) for i, n in enumerate(lengths)]))

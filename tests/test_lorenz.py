@@ -31,13 +31,26 @@ def test_log_rates_are_linear_in_the_states_and_trials_of_a_condition_alike():
 
 
 def test_the_states_are_those_of_lorenz():
+    """The three equations, of states x = a u + m whose scales and means have to be found."""
     _, truth = make_lorenz(2, 1, bin_width=1, random_state=0)
-    path = truth.latents[0]  # an affine map of the states: x' = sigma (y - x) stays a plane
-    slope = np.diff(path[:, 0]) / 0.006
-    design = np.c_[path[:-1, :2], np.ones(999)]
-    fit, residual, *_ = np.linalg.lstsq(design, slope, rcond=None)
-    assert residual[0] < 1e-16 * 999 * 1e6
-    np.testing.assert_allclose(fit[0], -10.0, rtol=1e-6)
+    path = truth.latents[0]
+    (u, v, w), one = path[:-1].T, np.ones(999)
+    slope = np.diff(path, axis=0) / 0.006
+    terms = [[u, v, one], [u, v, w, u * w, one], [u, v, w, u * v, one]]
+    fits = []
+    for number, columns in enumerate(terms):
+        fit, residual, *_ = np.linalg.lstsq(np.stack(columns, 1), slope[:, number], rcond=None)
+        assert residual[0] < 1e-12
+        fits.append(fit)
+    first, second, third = fits
+    np.testing.assert_allclose([first[0], second[1], third[2]], [-10, -1, -8 / 3], rtol=1e-6)
+    b_by_a = first[1] / 10
+    a = np.sqrt(-second[3] * third[3])  # (a c / b) (a b / c)
+    c = -second[3] * b_by_a
+    mean_z = 28 - second[0] * b_by_a
+    mean_x, mean_y = third[1] * c / (a * b_by_a), third[0] * c / a
+    np.testing.assert_allclose(second[2], -mean_x * c / (a * b_by_a), rtol=1e-6)
+    np.testing.assert_allclose(third[4], (mean_x * mean_y - 8 / 3 * mean_z) / c, rtol=1e-6)
 
 
 def test_static_and_dynamic_are_independent_and_make_the_rates():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
-from sequential_cases import MODELS, dsae, fhvae, lfads, sessions, spikes
+from sequential_cases import MODELS, dsae, fhvae, lfads, sessions, spied, spikes
 from sklearn.model_selection import GridSearchCV, KFold
 
 from skneurovae import DSAE, FHVAE, LFADS, Recording
@@ -169,76 +169,6 @@ def test_behavior_is_not_seen():
         np.testing.assert_array_equal(a.transform(trials)[0], b.transform(TRIALS)[0])
 
 
-# Sample validation, hiding, forward prediction
-
-
-def spied(model, trials, monkeypatch):
-    """Batches that reach the loss of a fit, and the fitted model."""
-    seen, loss = [], model._network_class.loss
-
-    def spy(network, batch):
-        if network.training:
-            seen.append(batch)
-        return loss(network, batch)
-
-    monkeypatch.setattr(model._network_class, "loss", spy)
-    return model.fit(trials), seen
-
-
-def test_withheld_samples_reach_nothing_in_training(monkeypatch):
-    model, seen = spied(lfads(sample_validation=0.3), TRIALS, monkeypatch)
-    mask = {}
-    for batch in seen:
-        for i, recording in enumerate(batch.recording.tolist()):
-            n = int(batch.valid[i].sum())
-            kept = batch.observed[i, :n].numpy()
-            assert (kept >= batch.shown[i, :n].numpy()).all()
-            np.testing.assert_array_equal(mask.setdefault(recording, kept), kept)  # fixed
-        torch.testing.assert_close(batch.gain, torch.full_like(batch.gain, 1 / 0.7))
-    assert len(mask) == len(TRIALS)
-    share = np.concatenate([m.ravel() for m in mask.values()]).mean()
-    assert abs(share - 0.7) < 0.05
-    # Other counts there: other validation losses, but the very same training.
-    other = [np.where(mask[i], t, t + 40) for i, t in enumerate(TRIALS)]
-    again = lfads(sample_validation=0.3).fit(other)
-    np.testing.assert_array_equal(again.loss_curve_, model.loss_curve_)
-    assert not np.allclose(again.validation_scores_, model.validation_scores_)
-    # Lifted at inference.
-    assert not np.allclose(model.predict(TRIALS)[0], model.predict(other)[0])
-
-
-def test_masks_of_validation_are_those_of_other_parameters(monkeypatch):
-    kept = []
-    for seed in (0, 1):
-        model = lfads(sample_validation=0.3, random_state=seed, dynamic_dim=1 + seed)
-        _, seen = spied(model, TRIALS, monkeypatch)
-        batch = next(b for b in seen if (b.recording == 0).any())
-        kept.append(batch.observed[batch.recording == 0][0, : len(TRIALS[0])].numpy())
-    np.testing.assert_array_equal(*kept)
-
-
-def test_forward_bins_are_hidden_in_training_and_predicted_later(monkeypatch):
-    model, seen = spied(
-        lfads(forward_bins=5, hide_neurons=(0.0, 0.0), early_stopping=False), TRIALS, monkeypatch
-    )
-    for batch in seen:
-        lengths = batch.valid.sum(1)
-        for i, n in enumerate(lengths.tolist()):
-            assert not batch.shown[i, n - 5 :].any()
-            assert batch.shown[i, : n - 5].all()
-            assert batch.observed[i, :n].all()  # the targets
-    longer = [np.r_[t, np.full((4, 7), np.nan)] for t in TRIALS]
-    rates = model.predict(longer)
-    assert rates[0].shape == longer[0].shape
-    assert np.isfinite(rates[0]).all()
-
-
-def test_held_out_neurons_are_hidden_in_training(monkeypatch):
-    _, seen = spied(lfads(hide_neurons=(0.3, 0.6), max_iter=4), TRIALS, monkeypatch)
-    hidden = torch.cat([1 - b.shown.any(1).double().mean(1) for b in seen])
-    assert 0.2 < hidden.mean() < 0.7
-
-
 # Models of their own
 
 
@@ -258,6 +188,35 @@ def test_swap_takes_static_from_one_trial_and_dynamics_from_another():
     np.testing.assert_array_equal(again[2], swapped[2])
     other = [*trials[:1], trials[0], *trials[2:]]  # trial 2 gets the static latent of trial 0
     assert not np.allclose(model.swap(other)[2], swapped[2], rtol=1e-4)
+
+
+def test_neurons_that_dsae_does_not_know_keep_their_mean():
+    trials = [Recording(t[:12], identities=np.arange(1, 8)) for t in TRIALS]
+    model = dsae().fit(trials)
+    new = [r.replace(identities=np.r_[1:7, 99]) for r in trials]
+    with pytest.warns(UserWarning, match="99"):
+        swapped, made = model.swap(new), model.generate(new[0], n_samples=2)
+    np.testing.assert_allclose(swapped[0][:, 6], TRIALS[0][:12, 6].mean())
+    np.testing.assert_allclose(made[:, :, 6], TRIALS[0][:12, 6].mean())
+    assert not np.allclose(swapped[0][:, :6], swapped[0][:, 6:])
+
+
+def test_samples_of_fhvae_are_sequences_of_segments():
+    model = fhvae(max_iter=1, early_stopping=False).fit(TRIALS)
+    network = model.network_
+    with torch.no_grad():
+        for value in network.generator.parameters():
+            value += torch.randn_like(value)
+    torch.manual_seed(0)
+    static = network.static_prior.sample(2000, 3)
+    torch.testing.assert_close(static.var((0, 1)), torch.tensor([1.25, 1.25]), rtol=0.1, atol=0)
+    within = static.var(1).mean(0)
+    torch.testing.assert_close(within, torch.tensor([0.25, 0.25]), rtol=0.1, atol=0)
+    seen = []
+    network.generator.rnn.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    assert model.sample(25, n_samples=3, random_state=0).shape == (3, 25, 7)
+    assert [piece.shape[1] for piece in seen] == [10, 10, 5]
+    assert not torch.equal(seen[0][:, 0], seen[1][:, 0])
 
 
 def test_generate_keeps_one_latent_and_draws_the_other():

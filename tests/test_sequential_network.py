@@ -5,32 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, lfads, spikes
+from sequential_cases import MODELS, lfads, network_and_batch, spikes
 from torch import nn
 
 from skneurovae.networks.controller import Controller, closed_loop
 from skneurovae.networks.recurrent import Reader, advance, delay, reverse
-from skneurovae.recordings import check_recordings
-from skneurovae.recordings.batches import RecordingStore
 
 LENGTHS = torch.tensor([6, 4])
-
-
-def network_and_batch(name, lengths=(10, 10, 7), n_neurons=7, **parameters):
-    """Network with weights large enough that everything shows, in double precision."""
-    trials = [t[:n] for t, n in zip(spikes(3, (10, 10), n_neurons), lengths)]
-    model = MODELS[name](max_iter=1, **parameters).fit(trials)
-    network = model.network_.double().eval()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for key, value in network.named_parameters():
-            if "log_time" not in key:
-                value += 0.3 * torch.randn_like(value)
-    recordings, _ = check_recordings(trials)
-    store = RecordingStore(
-        recordings, [np.arange(n_neurons)] * 3, device="cpu", dtype=torch.float64
-    )
-    return network, store.batch(np.array([(i, 0, n) for i, n in enumerate(lengths)]))
 
 
 def naive(controller, generator, to_factors, state, data, stimulus, noise, keep):
@@ -345,3 +326,44 @@ def test_read_outs_start_at_the_log_of_the_mean_count():
     np.testing.assert_allclose(
         model.network_.bias.detach(), np.log(np.maximum(means, 1e-3)), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("name", ["lfads", "dsae full", "fhvae"])
+def test_draws_of_static_and_dynamic_latents_are_independent(name):
+    """A sample of the posterior pairs each f with a z that knows nothing of its noise."""
+    network, batch = network_and_batch(name)
+    network.n_samples = 400
+    ((path, _),) = network._paths(batch)
+
+    def noise(drawn, normal):
+        mean, spread = drawn.mean(1, keepdim=True), normal.std.mean(1, keepdim=True)
+        return ((drawn - mean) / spread)[0].flatten(1)
+
+    f = noise(path.static_sample, path.static)
+    z = (path.sample - path.dynamic.mean) / path.dynamic.std
+    z = torch.where(path.steps[..., None], z, 0.0)[0].flatten(1)
+    f, z = f / f.norm(dim=0), z / z.norm(dim=0).clamp(min=1e-9)
+    assert (f.T @ z).abs().max() < 0.3
+
+
+def test_nothing_is_inferred_before_the_controller_begins():
+    network, batch = network_and_batch("lfads", static_length=4)
+    with torch.no_grad():
+        made = network.infer(batch)
+    assert (made["dynamic_mean"][:, :4] == 0).all()
+    assert (made["dynamic_std"][:, :4] == 0).all()
+    assert (made["dynamic_std"][0, 4:] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["lfads", "dsae full", "fhvae"])
+def test_divergences_are_taken_in_full_precision(name):
+    network, batch = network_and_batch(name)
+    network.float()
+    batch = type(batch)(
+        **{k: v.float() if v.is_floating_point() else v for k, v in vars(batch).items()}
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        values, stimulus = network.inputs(batch)[0], network.stimulus(batch)
+        path = network.run(values, batch.valid, stimulus, *network._noise(batch.valid))
+    for posterior in (path.static, path.dynamic):
+        assert posterior.mean.dtype == posterior.log_variance.dtype == torch.float32

@@ -25,6 +25,7 @@ def test_a_new_session_with_the_core_frozen(make):
         np.testing.assert_array_equal(a, b)
     for name, value in model.network_.state_dict().items():
         if name == "static_prior.table":  # of the sequences that are trained on
+            assert not torch.equal(value, weights[name])
             continue
         old = weights[name]
         grown = value.shape != old.shape
@@ -35,6 +36,18 @@ def test_a_new_session_with_the_core_frozen(make):
     assert not np.array_equal(model.predict(first)[0], before[0])
     with pytest.raises(ValueError, match="freeze_core=True trains neurons"):
         model.set_params(freeze_core=True).partial_fit(second)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_sequences_that_a_fitted_model_meets_have_vectors_of_their_own(frozen):
+    trials = sessions()
+    first, second = ([r for r in trials if r.session == s] for s in "ab")
+    model = fhvae(early_stopping=False).fit(first)
+    model.set_params(learning_rate=1e-12, freeze_core=frozen).partial_fit(second)
+    table = model.network_.static_prior.table.detach().numpy()
+    np.testing.assert_allclose(table, model.sequence_vectors(second), rtol=1e-4, atol=1e-6)
+    model.set_params(learning_rate=0.1, freeze_core=False).partial_fit(second)
+    assert not np.allclose(model.network_.static_prior.table.detach(), table, rtol=1e-2)
 
 
 def test_new_neurons_learn_with_the_core_frozen():
@@ -84,6 +97,6 @@ def test_starts_of_the_read_in(initialization):
     trials = sessions()
     labels = [i % 3 for i in range(len(trials))]
     model = lfads(initialization=initialization, max_iter=1).fit(trials, labels)
-    plain = lfads(max_iter=1).fit(trials, labels)
+    plain = lfads(max_iter=1).fit(trials)
     assert not torch.allclose(model.network_.read_in, plain.network_.read_in, atol=1e-2)
     assert np.isfinite(model.predict(trials)[0]).all()

@@ -42,6 +42,9 @@ PARAMETERS = {
     "bounds": (lfads, {"hide_neurons": (0.5, 0.1)}, "hide_neurons must be .*low.*high"),
     "bounds of words": (dsae, {"hide_neurons": ("a", "b")}, "hide_neurons must be .*low"),
     "acausal start": (lfads, {"causal": True}, "causal=True needs static_length"),
+    "causal windows": (
+        lfads, {"causal": True, "static_length": 9, "window_length": 12}, "stride of at most .*=3",
+    ),
     "causal steps": (
         dsae, {"variant": "factorized", "causal": True, "static_length": 3}, "causal has no meani",
     ),
@@ -56,7 +59,7 @@ PARAMETERS = {
     "time constant": (lfads, {"time_constant": 0.0}, "time_constant"),
     "prior units": (dsae, {"prior": "ar1", "prior_dim": 9}, "prior_dim has no meaning"),
     "vectors without use": (fhvae, {"alpha": 0.0, "beta_static": 0.0}, "alpha=0 leave"),
-    "frozen before it was fitted": (lfads, {"freeze_core": True}, "freeze_core=True needs a model"),
+    "frozen before it was fitted": (lfads, {"freeze_core": True}, "freeze_core=True goes on with"),
     "start": (lfads, {"initialization": "pca"}, "initialization"),
     "conditions": (lfads, {"initialization": "conditions"}, "needs y, one condition .*got none"),
     "samples": (lfads, {"n_samples": 0}, "n_samples"),
@@ -73,6 +76,10 @@ def test_wrong_parameters(make, parameters, message):
 CALLS = {
     "not fitted": (lambda m: lfads().infer(TRIALS), "not fitted"),
     "not fitted, swap": (lambda m: dsae().swap(TRIALS), "not fitted"),
+    "nothing to freeze": (
+        lambda m: lfads(max_iter=1).fit(TRIALS).set_params(freeze_core=True).fit(TRIALS),
+        "freeze_core=True goes on with a fitted model",
+    ),
     "fractions": (lambda m: lfads().fit([t + 0.5 for t in TRIALS]), "needs counts, but traces"),
     "labels of some": (
         lambda m: lfads(initialization="conditions").fit(TRIALS, [0, 1]), "got 2 labels",

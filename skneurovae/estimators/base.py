@@ -191,13 +191,29 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self.history_ = history.parts
         self._warn_of_collapse()
 
-    def _batches(self, store, network):
-        """Function that gives the batches of one epoch of training, each time drawn anew."""
+    def _arguments_as_before(self, free):
+        """Arguments of a network that goes on from the last; only those named `free` may differ."""
+        arguments = self._network_arguments()
+        for name, value in self._arguments.items():
+            if name not in free and arguments[name] != value:
+                raise ValueError(
+                    f"{name} is {arguments[name]!r}, but the last fit had {value!r}; training can "
+                    "only go on with the same network."
+                )
+        return arguments
+
+    def _batches(self, store, network, choose=None):
+        """Function that gives the batches of one epoch of training, each time drawn anew.
+
+        `choose`, if given, is called once per epoch with the plan of all windows, and returns those
+        of the epoch.
+        """
         hiding = self._hiding()
         plan = self._plan(store.lengths)
 
         def batches():
-            for block in make_batches(plan, store, self.batch_size, shuffle=True):
+            chosen = plan if choose is None else choose(plan)
+            for block in make_batches(chosen, store, self.batch_size, shuffle=True):
                 yield hiding.hide(store.batch(block))
 
         return batches

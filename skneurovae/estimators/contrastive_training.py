@@ -102,13 +102,7 @@ class ContrastiveTraining:
         return network
 
     def _grow_network(self, old, recordings, rows, adding):
-        arguments = self._network_arguments()
-        for name, value in self._arguments.items():
-            if name not in FREE and arguments[name] != value:
-                raise ValueError(
-                    f"{name} is {arguments[name]!r}, but the last fit had {value!r}; training can "
-                    "only go on with the same network."
-                )
+        self._arguments_as_before(FREE)
         network = self._start_network(recordings, rows, None)
         known = old.n_neurons
         with torch.no_grad():

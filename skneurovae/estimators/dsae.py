@@ -9,6 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skneurovae.baselines.missing_factor_analysis import own_moments
 from skneurovae.estimators.generation import check_positive
 from skneurovae.estimators.sequential import SequentialEstimator
 from skneurovae.networks.sequential_models import DSAENetwork
@@ -200,7 +201,8 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         Returns
         -------
         list of ndarray of shape (n_timesteps, n_neurons), or 3-D array, in the form of `X`
-            Expected traces of the neurons and time steps of each trial, at posterior means.
+            Expected traces of the neurons and time steps of each trial, at posterior means; a
+            neuron unknown to the model has its own mean.
 
         Raises
         ------
@@ -268,14 +270,16 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         return path.static.mean, path.dynamic.mean
 
     def _rates(self, recording, static, dynamic):
+        """Expected traces of the neurons of a recording, (draws, n_timesteps, n_neurons)."""
         batch = self._batch_of(recording)
         network = self.network_
         with torch.inference_mode():
             stimulus = network.stimulus(batch).expand(len(dynamic), -1, -1)
-            static, dynamic = static.expand(len(dynamic), -1), dynamic
-            factors = network.unroll(static, dynamic, stimulus)
-            parameters = network.decode(factors, batch)
-            return network.likelihood.mean(*parameters).numpy().astype(recording.traces.dtype)
+            factors = network.unroll(static.expand(len(dynamic), -1), dynamic, stimulus)
+            rates = network.likelihood.mean(*network.decode(factors, batch)).numpy()
+        # As in `predict`: of a neuron unknown to the model only its own mean is known.
+        known, (own, _) = batch.neurons[0].numpy() >= 0, own_moments(recording)
+        return np.where(known, rates, own).astype(recording.traces.dtype)
 
     def _batch_of(self, recording):
         rows = self._vocabulary.rows([recording])

@@ -73,7 +73,7 @@ class FHVAE(SequentialEstimator):
     n_samples : int, default=20
         Samples of the posterior over which `predict` and `infer` average rates.
     window_length : int, default=20
-        Time steps of a segment.
+        Time steps of a segment; `sample` makes trials of segments that share a sequence's vector.
     stride : int or None, default=None
         Time steps between segments; None is half of `window_length`. Segments cross-fade.
     batch_size, max_iter, learning_rate, weight_decay, early_stopping, validation_fraction, \
@@ -205,19 +205,22 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         vectors = self._closed_form(self.network_, store, sequence, len(names))
         return vectors[sequence].numpy()
 
-    def _closed_form(self, network, store, sequence, n_sequences, chosen=None):
-        """Vectors from segments that do not overlap; of recordings `chosen`, all by default."""
+    def _closed_form(self, network, store, sequence, n_sequences, prepare=lambda batch: batch):
+        """Vectors from segments that do not overlap.
+
+        `sequence` is that of each recording, -1 = left out; `prepare` is applied to each batch.
+        """
         plan = np.array([
             (index, start, min(start + self.window_length, length))
             for index, length in enumerate(store.lengths)
             for start in range(0, length, self.window_length)
-            if chosen is None or chosen[index]
+            if sequence[index] >= 0
         ])  # fmt: skip
         means, owners = [], []
         training = network.training
         network.eval()
         for block in make_batches(plan, store, self.batch_size, shuffle=False):
-            means.append(network.draw_static(store.batch(block)))
+            means.append(network.draw_static(prepare(store.batch(block))))
             owners.append(torch.from_numpy(sequence[block[:, 0]]))
         network.train(training)
         means, owners = torch.cat(means), torch.cat(owners).to(means[0].device)
@@ -256,42 +259,32 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         super()._train_network(recordings, fresh, n_epochs, context)
         self.network_.row_of = None
 
-    def _batches(self, store, network):
-        plain = super()._batches(store, network)
+    def _batches(self, store, network, choose=None):
         sequence, names = self._sequences_of(store.recordings)
-        n_segments = np.bincount(
-            sequence[self._plan(store.lengths)[:, 0]], minlength=len(names)
-        )  # fmt: skip
+        owners = sequence[self._plan(store.lengths)[:, 0]]
+        n_segments = torch.from_numpy(np.bincount(owners, minlength=len(names)))
+        withhold = self._withholding(store)
 
-        def assign(chosen):
-            """Give rows of the table to the sequences `chosen`, and forget the others."""
+        def take(chosen, closed_form):
+            """Give the rows of the table to the sequences `chosen`; the row of each recording."""
             row = np.full(len(names), -1)
             row[chosen] = np.arange(len(chosen))
-            network.row_of = torch.from_numpy(row[sequence]).to(store.device)
-            network.n_segments[: len(chosen)] = torch.as_tensor(
-                n_segments[chosen], dtype=network.n_segments.dtype
-            )
+            row = row[sequence]
+            network.row_of = torch.from_numpy(row).to(store.device)
+            network.n_segments[: len(chosen)] = n_segments[chosen].to(network.n_segments)
+            if closed_form:
+                vectors = self._closed_form(network, store, row, len(chosen), withhold)
+                with torch.no_grad():
+                    network.static_prior.table[: len(chosen)] = vectors
             return row
 
-        if not self.n_sequences_at_once or self.n_sequences_at_once >= len(names):
-            assign(np.arange(len(names)))
-            return plain
-
-        def batches():
+        def draw(plan):
+            """Windows of some sequences, whose vectors start in closed form."""
             chosen = torch.randperm(len(names))[: self.n_sequences_at_once].numpy()
-            row = assign(chosen)
-            used = row[sequence] >= 0
-            vectors = self._closed_form(network, store, row[sequence], len(chosen), used)
-            with torch.no_grad():
-                network.static_prior.table[: len(chosen)] = vectors
-            for batch in plain():
-                kept = torch.from_numpy(used).to(store.device)[batch.recording]
-                if kept.any():
-                    yield _some(batch, kept)
+            return plan[take(chosen, True)[plan[:, 0]] >= 0]
 
-        return batches
-
-
-def _some(batch, kept):
-    """Windows of a batch."""
-    return type(batch)(**{name: value[kept] for name, value in vars(batch).items()})
+        if self.n_sequences_at_once and self.n_sequences_at_once < len(names):
+            return super()._batches(store, network, draw)
+        # Sequences that a fitted model meets have vectors of their own, not those of the last fit.
+        take(np.arange(len(names)), self._n_updates > 0)
+        return super()._batches(store, network)

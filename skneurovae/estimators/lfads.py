@@ -53,7 +53,7 @@ class LFADS(SequentialEstimator):
         the initial condition.
     causal : bool, default=False
         What is inferred at t, from `static_length` on, depends on nothing after t, for use while a
-        trial runs. Needs `static_length` above 0.
+        trial runs. Needs `static_length` above 0, and windows that overlap by at least as much.
     lag : int, default=1
         Time steps by which the controller's view of the past comes late, and of the future early.
     time_constant : float, default=10.0

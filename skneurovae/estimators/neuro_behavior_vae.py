@@ -359,14 +359,7 @@ default="gaussian"
         return network
 
     def _grow_network(self, old, recordings, rows, adding):
-        arguments = self._network_arguments()
-        for name, value in self._arguments.items():
-            if name not in FREE_ARGUMENTS and arguments[name] != value:
-                raise ValueError(
-                    f"{name} is {arguments[name]!r}, but the last fit had {value!r}; training can "
-                    "only go on with the same network."
-                )
-        network = self._new_network(arguments)
+        network = self._new_network(self._arguments_as_before(FREE_ARGUMENTS))
         n_before = old.n_neurons
         take_over(network, old)
         if self.neuron_encoder == "precision":  # the prior of the read-out is spread over them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
 
@@ -86,11 +87,38 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         ValueError, TypeError
             If an argument is wrong; the message names it and the recording.
         """
+        inputs = {
+            "mask": mask, "behavior": behavior, "stimulus": stimulus, "identities": identities,
+        }  # fmt: skip
+        with self._labels_of_conditions(y):
+            return super().fit(X, y, **inputs)
+
+    def partial_fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Train for one epoch on new recordings; new identities and sessions are added.
+
+        Without validation: what was best before is not kept, and `sample_validation` withholds
+        nothing.
+
+        Parameters
+        ----------
+        X, y, mask, behavior, stimulus, identities
+            As in `fit`.
+
+        Returns
+        -------
+        self : object
+        """
+        inputs = {
+            "mask": mask, "behavior": behavior, "stimulus": stimulus, "identities": identities,
+        }  # fmt: skip
+        with self._labels_of_conditions(y):
+            return super().partial_fit(X, y, **inputs)
+
+    @contextmanager
+    def _labels_of_conditions(self, y):
         self._conditions = y
         try:
-            return super().fit(
-                X, y, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities
-            )
+            yield
         finally:
             vars(self).pop("_conditions", None)
 
@@ -129,8 +157,13 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
             raise ValueError(
                 "causal=True needs static_length > 0: static latents of a whole trial know its end."
             )
-        if self.freeze_core and not hasattr(self, "network_"):
-            raise ValueError("freeze_core=True needs a model that was fitted before.")
+        # A window's first steps, whose latents looked ahead, must lie in the window before it.
+        stride = self.stride or self.window_length // 2
+        if self.causal and stride > self.window_length - self.static_length:
+            raise ValueError(
+                "causal=True needs a stride of at most window_length - static_length="
+                f"{self.window_length - self.static_length}, got {stride}."
+            )
 
     def _check_traces(self, recordings):
         check_support(self.likelihood, recordings)
@@ -157,20 +190,19 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         return self._network_class(**arguments)
 
     def _start_network(self, recordings, rows, random_state):
+        if self.freeze_core:
+            raise ValueError(
+                "freeze_core=True goes on with a fitted model: call partial_fit, or fit with "
+                "warm_start=True."
+            )
         network = self._new_network(self._network_arguments())
-        conditions = self._chosen_conditions(recordings, rows)
-        start_rows(network, self._without_withheld(recordings), rows, 0, conditions)
+        trained, measured = self._start_sets(recordings, rows)
+        conditions = self._chosen_conditions(recordings, *trained)
+        start_rows(network, trained, measured, 0, conditions)
         return network
 
     def _grow_network(self, old, recordings, rows, adding):
-        arguments = self._network_arguments()
-        for name, value in self._arguments.items():
-            if name not in FREE_ARGUMENTS and arguments[name] != value:
-                raise ValueError(
-                    f"{name} is {arguments[name]!r}, but the last fit had {value!r}; training can "
-                    "only go on with the same network."
-                )
-        network = self._new_network(arguments)
+        network = self._new_network(self._arguments_as_before(FREE_ARGUMENTS))
         n_before = old.n_neurons
         if self.freeze_core and network.n_neurons == n_before:
             raise ValueError(
@@ -185,12 +217,20 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
                 state[name] = value.clone()
         network.load_state_dict(state)
         if network.n_neurons > n_before:
-            start_rows(network, self._without_withheld(recordings), rows, n_before)
+            start_rows(network, *self._start_sets(recordings, rows), n_before)
         network.freeze_core = self.freeze_core
         network.n_frozen = n_before if self.freeze_core else 0
         return network
 
-    def _chosen_conditions(self, recordings, rows):
+    def _start_sets(self, recordings, rows):
+        """What the start is measured on, and for neurons missing there; each (recordings, rows).
+
+        What validates must not reach it.
+        """
+        trained = self._trained_on or (recordings, rows)
+        return trained, trained if self.sample_validation else (recordings, rows)
+
+    def _chosen_conditions(self, recordings, trained, rows):
         """Condition of each trial from which the read-in starts; None to draw it."""
         conditions = getattr(self, "_conditions", None)
         if self.initialization == "conditions":
@@ -200,27 +240,37 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
                     "initialization='conditions' needs y, one condition for each of the "
                     f"{len(recordings)} recordings; got {found}."
                 )
-            return np.asarray(conditions).tolist()
+            conditions = np.asarray(conditions).tolist()
+            if len(trained) == len(recordings):  # all trials, or a part of each
+                return conditions
+            label_of = {id(r): label for r, label in zip(recordings, conditions)}
+            return [label_of[id(r)] for r in trained]
         if self.initialization == "pcr":
             # Trials of one session need not be alike; sessions meet in their mean over trials.
             one = len({tuple(row.tolist()) for row in rows}) == 1
-            return list(range(len(recordings))) if one else [0] * len(recordings)
+            return list(range(len(trained))) if one else [0] * len(trained)
         return None
 
     # Training
 
     def _train_network(self, recordings, fresh, n_epochs, context):
-        self._validates = False
+        self._trained_on = None  # (recordings, rows), where others or parts of them validate
         try:
             super()._train_network(recordings, fresh, n_epochs, context)
         finally:
-            del self._validates
+            del self._trained_on
 
     def _split(self, recordings, rows):
-        self._validates = True
         if self.sample_validation:  # entries of all recordings are held out, not recordings
+            kept = [
+                r.replace(traces=np.where(self._kept_samples(i, r.traces.shape), r.traces, np.nan))
+                for i, r in enumerate(recordings)
+            ]
+            self._trained_on = kept, rows
             return (recordings, rows), (recordings, rows)
-        return super()._split(recordings, rows)
+        parts = super()._split(recordings, rows)
+        self._trained_on = parts[0]
+        return parts
 
     def _training_settings(self, n_epochs, annealing):
         settings = super()._training_settings(n_epochs, annealing)
@@ -232,18 +282,12 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
             neurons=self.hide_neurons, spans=(0.0, 0.0), behavior=0.0, everything=0.0
         )
 
-    def _batches(self, store, network):
-        plain = super()._batches(store, network)
-        sampled = self._sampled(store) if self._validates and self.sample_validation else None
+    def _batches(self, store, network, choose=None):
+        plain = super()._batches(store, network, choose)
+        withhold = self._withholding(store)
 
         def batches():
-            for batch in plain():
-                if sampled is not None:
-                    kept = sampled(batch)
-                    batch = dataclasses.replace(
-                        batch, observed=batch.observed & kept, shown=batch.shown & kept,
-                        gain=batch.gain / (1 - self.sample_validation),
-                    )  # fmt: skip
+            for batch in map(withhold, plain()):
                 if self.forward_bins:
                     time = torch.arange(batch.valid.shape[1], device=batch.valid.device)
                     last = (batch.valid.sum(1) - self.forward_bins).clamp(min=1)
@@ -257,11 +301,10 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         if not self.sample_validation:
             yield from super()._validation_batches(store, recordings, rows, seed)
             return
-        sampled = self._sampled(store)
+        withhold = self._withholding(store)
         blocks = make_batches(self._plan(store.lengths), store, self.batch_size, shuffle=False)
         for batch in map(store.batch, blocks):
-            gain = batch.gain / (1 - self.sample_validation)
-            yield dataclasses.replace(batch, shown=batch.shown & sampled(batch), gain=gain)
+            yield dataclasses.replace(withhold(batch), observed=batch.observed)
 
     def _kept_samples(self, index, shape):
         """Entries of a training recording that are not held out by sample validation.
@@ -271,28 +314,25 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         """
         return np.random.RandomState([5, index]).random_sample(shape) >= self.sample_validation
 
-    def _sampled(self, store):
-        """Function of a batch that tells which entries are kept, (B, T, N)."""
+    def _withholding(self, store):
+        """Function that takes out of a batch what sample validation withholds from training."""
+        if not (self._trained_on and self.sample_validation):
+            return lambda batch: batch
         shapes = zip(store.lengths, store.n_neurons)
         masks = [torch.from_numpy(self._kept_samples(i, s)) for i, s in enumerate(shapes)]
 
-        def kept(batch):
-            result = torch.ones(batch.traces.shape, dtype=torch.bool)
-            for target, index, start in zip(result, batch.recording.tolist(), batch.start.tolist()):
+        def withhold(batch):
+            kept = torch.ones(batch.traces.shape, dtype=torch.bool)
+            for target, index, start in zip(kept, batch.recording.tolist(), batch.start.tolist()):
                 piece = masks[index][start : start + len(target)]
                 target[: len(piece), : piece.shape[1]] = piece
-            return result.to(batch.traces.device)
+            kept = kept.to(batch.traces.device)
+            return dataclasses.replace(
+                batch, observed=batch.observed & kept, shown=batch.shown & kept,
+                gain=batch.gain / (1 - self.sample_validation),
+            )  # fmt: skip
 
-        return kept
-
-    def _without_withheld(self, recordings):
-        """Recordings from which units are measured: what validates must not reach them."""
-        if not (self._validates and self.sample_validation):
-            return recordings
-        return [
-            r.replace(traces=np.where(self._kept_samples(i, r.traces.shape), r.traces, np.nan))
-            for i, r in enumerate(recordings)
-        ]
+        return withhold
 
     def _warn_of_collapse(self):
         """Nothing to warn of: an input that is not needed should collapse; see `history_`."""

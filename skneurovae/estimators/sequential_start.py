@@ -14,23 +14,28 @@ SMALL = 0.1  # relative size of what a regression leaves open
 
 
 @torch.no_grad()
-def start_rows(network, recordings, rows, n_before, conditions=None):
+def start_rows(network, trained, measured, n_before, conditions=None):
     """Set units of rows from `n_before` on, and draw their read-in and read-out.
 
     Parameters
     ----------
     network : SequentialNetwork
-    recordings : list of Recording
-    rows : list of ndarray
-        Row of each neuron.
+    trained, measured : (list of Recording, list of ndarray)
+        Recordings, and the row of each of their neurons. Units are those of `trained`; of neurons
+        that are not observed there, those of `measured`.
     n_before : int
         Rows that stay as they are.
     conditions : list, default=None
-        Condition of each recording: the read-in then starts from principal components of the mean
-        response to each condition. None draws it.
+        Condition of each recording of `trained`: the read-in then starts from principal components
+        of the mean response to each condition. None draws it.
     """
     new = np.arange(n_before, network.n_neurons)
-    network.set_units(*standardization(recordings, rows, network.n_neurons), new)
+    recordings, rows = trained
+    seen = np.zeros(network.n_neurons, dtype=bool)
+    for recording, row in zip(recordings, rows):
+        np.logical_or.at(seen, row, ~np.isnan(recording.traces).all(0))
+    units = [standardization(*part, network.n_neurons) for part in (trained, measured)]
+    network.set_units(*(np.where(seen, *pair) for pair in zip(*units)), new)
     # A recording holds the neurons of its own session only.
     width = np.mean([len(row) for row in rows])
     network.read_in[new] = torch.randn_like(network.read_in[new]) / width**0.5

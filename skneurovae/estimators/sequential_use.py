@@ -52,11 +52,10 @@ class SequentialUseMixin(DecodingMixin):
         rows = self._vocabulary.rows(recordings)
         results = self._infer(recordings, rows, self._outputs)
         for recording, row, result, factor in zip(recordings, rows, results, factors):
-            own = own_moments(recording)
-            for name, fallback in zip(("neuron_rates", "neuron_rates_std"), own):
+            own, spread = own_moments(recording)
+            for name in [name for name in result if name.startswith("neuron_rates")]:
+                fallback = spread if name.endswith("_std") else own
                 result[name] = np.where(row >= 0, result[name], fallback) * factor
-            for name in [n for n in result if n.startswith("neuron_rates_")][1:]:
-                result[name] = np.where(row >= 0, result[name], own[0]) * factor
             for name in ("static_mean", "static_std"):
                 result[name] = result[name].mean(0)
         named = {}
@@ -134,7 +133,8 @@ class SequentialUseMixin(DecodingMixin):
             torch.inference_mode(),
         ):
             batch = self._batch([self._all_neurons(n_timesteps, None, np.float32)] * n_samples)
-            factors = self.network_.generate(external.expand(n_samples, -1, -1))
+            external = external.expand(n_samples, -1, -1)
+            factors = self.network_.generate(external, self.window_length)
             traces = self.network_.likelihood.sample(*self.network_.decode(factors, batch))
         return traces.expand(n_samples, n_timesteps, -1).numpy()[:, :, columns]
 

@@ -55,6 +55,7 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
 
     segment_latent = False  # whether z is one vector per window
     first_dynamic = 0  # first time step that has a z
+    trained_when_frozen = TABLES
 
     def __init__(
         self, n_neurons, n_stimuli, *, read_in_dim, n_factors, static_dim, dynamic_dim,
@@ -251,7 +252,7 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
         """Matrices decay, but neither rows of neurons nor what belongs to a prior."""
         kept = {n: p for n, p in self.named_parameters() if p.requires_grad}
         if self.freeze_core:
-            kept = {n: p for n, p in kept.items() if n in TABLES}
+            kept = {n: p for n, p in kept.items() if n in self.trained_when_frozen}
         free = {n for n, p in kept.items() if p.ndim < 2 or n in TABLES or "prior" in n}
         return [
             {"params": [p for n, p in kept.items() if n not in free], "weight_decay": weight_decay},

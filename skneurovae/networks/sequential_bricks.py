@@ -35,9 +35,9 @@ class ToNormal(nn.Module):
             self.linear.bias[n_components:] = math.log(variance)
 
     def forward(self, values):
-        mean, log_variance = self.linear(F.dropout(values, self.dropout, self.training)).chunk(
-            2, -1
-        )
+        moments = self.linear(F.dropout(values, self.dropout, self.training))
+        # Divergences are differences of large numbers, for which half precision is too coarse.
+        mean, log_variance = moments.to(self.linear.weight.dtype).chunk(2, -1)
         return Normal(mean, bounded(log_variance))
 
 

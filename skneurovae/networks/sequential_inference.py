@@ -63,8 +63,6 @@ class PosteriorAverages:
     def encode(self, batch):
         """Factors of the posterior means; log variance of factors over posterior samples."""
         mean = self.mean_path(batch).factors
-        if not self.n_samples:
-            return mean, torch.zeros_like(mean)
         square = 0.0
         for path, share in self._paths(batch):
             square = square + share * (path.factors - mean[:, None]).square().mean(1)
@@ -111,6 +109,8 @@ class PosteriorAverages:
             square = square + share * expected.square().mean(1)
             factors = factors + share * (drawn.factors - path.factors[:, None]).square().mean(1)
         n_steps = batch.valid.shape[1]
+        # Where there is no z yet, there is nothing to be unsure of either.
+        dynamic_std = torch.where(path.steps[..., None], path.dynamic.std, 0.0)
         return {
             "neuron_rates": rates,
             "neuron_rates_std": (square - rates.square()).clamp(min=0).sqrt(),
@@ -120,7 +120,7 @@ class PosteriorAverages:
             "static_mean": path.static.mean[:, None].expand(-1, n_steps, -1),
             "static_std": path.static.std[:, None].expand(-1, n_steps, -1),
             "dynamic_mean": path.dynamic.mean.expand(-1, n_steps, -1),
-            "dynamic_std": path.dynamic.std.expand(-1, n_steps, -1),
+            "dynamic_std": dynamic_std.expand(-1, n_steps, -1),
         }
 
     def _paths(self, batch):
@@ -133,9 +133,10 @@ class PosteriorAverages:
         n_pairs = -(-self.n_samples // 2)
         steps = self._steps(batch.valid).shape[1]
         like = self.scale
-        static = _fixed_noise(1, n_pairs, (self.static_dim,), like)[0]
+        # Two streams: from one, the first draws of f and of z would be the same numbers.
+        static = _fixed_noise(0, 1, n_pairs, self.static_dim, like)[0]
         # Time first: the draws of a step do not depend on how many follow.
-        dynamic = _fixed_noise(steps, n_pairs, (self.dynamic_dim,), like).transpose(0, 1)
+        dynamic = _fixed_noise(1, steps, n_pairs, self.dynamic_dim, like).transpose(0, 1)
         static, dynamic = (
             torch.stack([n, -n], 1).flatten(0, 1)[: self.n_samples] for n in (static, dynamic)
         )
@@ -153,12 +154,13 @@ class PosteriorAverages:
             pieces = {name: _unflat(value, n_draws) for name, value in vars(path).items()}
             yield Path(**pieces), n_draws / self.n_samples
 
-    def generate(self, stimulus):
-        """Factors of latents drawn from their priors; `stimulus` (B, T, S) is standardized."""
-        n_windows, n_steps = stimulus.shape[:2]
-        static = self.static_prior.sample(n_windows)
-        dynamic = self.dynamic_prior.sample(n_windows, 1 if self.segment_latent else n_steps)
-        return self.unroll(static, dynamic, stimulus)
+    def generate(self, stimulus, window_length):
+        """Factors of latents drawn from their priors; `stimulus` (B, T, S) is standardized.
+
+        One draw of the latents makes a trial of any length; of segments see `FHVAENetwork`.
+        """
+        static = self.static_prior.sample(len(stimulus))
+        return self.unroll(static, self.dynamic_prior.sample(*stimulus.shape[:2]), stimulus)
 
     def unroll(self, static, dynamic, stimulus):
         """Factors along given latents, before the first of which the generator has none."""
@@ -175,8 +177,8 @@ class PosteriorAverages:
         return location, None if log_scale is None else log_scale[:, None]
 
 
-def _fixed_noise(n_steps, n_pairs, shape, like):
-    noise = np.random.RandomState(0).standard_normal((n_steps, n_pairs, *shape))
+def _fixed_noise(stream, n_steps, n_pairs, size, like):
+    noise = np.random.RandomState(stream).standard_normal((n_steps, n_pairs, size))
     return torch.as_tensor(noise, dtype=like.dtype, device=like.device)
 
 

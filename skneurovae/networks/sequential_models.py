@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from skneurovae.networks.sequential import SequentialNetwork
+from skneurovae.networks.sequential import TABLES, SequentialNetwork
 from skneurovae.networks.sequential_bricks import (
     DynamicsGenerator,
     LoopEncoder,
@@ -170,6 +170,7 @@ generator_dim : int
     """
 
     segment_latent = True
+    trained_when_frozen = (*TABLES, "static_prior.table")  # sequences are new, like neurons
 
     def __init__(
         self, n_neurons, n_stimuli, *, n_factors, static_dim, dynamic_dim, read_in_dim,
@@ -224,6 +225,16 @@ generator_dim : int
             wrong = -torch.where(known, right, 0.0).sum() / n_scored
             terms["discrimination"] = self.alpha * wrong
         return terms
+
+    def generate(self, stimulus, window_length):
+        """See `PosteriorAverages.generate`; each sample is a sequence of segments."""
+        pieces = stimulus.split(window_length, 1)
+        static = self.static_prior.sample(len(stimulus), len(pieces))
+        dynamic = self.dynamic_prior.sample(len(stimulus), len(pieces))
+        return torch.cat([
+            self.unroll(static[:, i], dynamic[:, i : i + 1], piece)
+            for i, piece in enumerate(pieces)
+        ], 1)  # fmt: skip
 
     @torch.no_grad()
     def draw_static(self, batch):

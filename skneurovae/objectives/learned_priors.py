@@ -301,18 +301,20 @@ class HierarchicalNormal(nn.Module):
         return total / (count + self.variance)[:, None]
 
     @torch.no_grad()
-    def sample(self, n_windows: int) -> Tensor:
-        """Draw segments of new sequences, one each, with torch's global random state.
+    def sample(self, n_sequences: int, n_segments: int) -> Tensor:
+        """Draw segments of new sequences with torch's global random state.
 
         Parameters
         ----------
-        n_windows : int
-            How many.
+        n_sequences, n_segments : int
+            How many sequences, and segments of each.
 
         Returns
         -------
-        Tensor of shape (n_windows, n_components)
+        Tensor of shape (n_sequences, n_segments, n_components)
         """
-        size = n_windows, self.table.shape[1]
-        noise = torch.randn(size, device=self.table.device, dtype=self.table.dtype)
-        return math.sqrt(1 + self.variance) * noise
+        like = {"device": self.table.device, "dtype": self.table.dtype}
+        n_components = self.table.shape[1]
+        vectors = torch.randn(n_sequences, 1, n_components, **like)
+        noise = torch.randn(n_sequences, n_segments, n_components, **like)
+        return vectors + math.sqrt(self.variance) * noise
