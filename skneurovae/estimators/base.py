@@ -233,11 +233,19 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
 
         Whole recordings are held out where four or more share their neurons, because only another
         animal tells what carries over to another animal; otherwise the tail of each recording.
+        Of a recording that is held out, at least `_least_known` of the neurons are trained.
         """
         parts = ([], []), ([], [])
+        held_out = set()
         if len(recordings) >= 4 and share_neurons(rows):
             n_held_out = max(1, round(self.validation_fraction * len(recordings)))
-            held_out = set(torch.randperm(len(recordings))[:n_held_out].tolist())
+            for number in torch.randperm(len(recordings)).tolist():
+                kept = [row for i, row in enumerate(rows) if i not in {number, *held_out}]
+                # Nothing would train neurons that no other recording has.
+                known = np.isin(rows[number], np.concatenate(kept)).mean()
+                if len(held_out) < n_held_out and known >= self._least_known:
+                    held_out.add(number)
+        if held_out:
             for number, pair in enumerate(zip(recordings, rows)):
                 for kept, value in zip(parts[number in held_out], pair):
                     kept.append(value)
@@ -318,6 +326,9 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
     def _hiding(self):
         """What training hides from the encoder; nothing by default."""
         return HidingSchedule(neurons=(0.0, 0.0), spans=(0.0, 0.0), behavior=0.0, everything=0.0)
+
+    # Share of the neurons of a held-out recording that others must have.
+    _least_known = 0.5
 
     # Whether `_start_network` gives a fitted model, to be left only for a clearly better one.
     _start_is_fitted = False

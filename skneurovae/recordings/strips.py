@@ -14,8 +14,9 @@ __all__ = ["Strips", "by_session"]
 class Strips:
     """Recordings one after the other, each padded at both ends by copies of its edges.
 
-    Recordings with the same neurons are one session. All time steps of all recordings are numbered
-    through, session by session; the window of a step never leaves its recording.
+    Recordings with the same neurons, in columns of any order, are one session. All time steps of
+    all recordings are numbered through, session by session; the window of a step never leaves its
+    recording.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ class Strips:
     missing : list of Tensor of shape (P_s, N_s), or None
         1 where not observed, in the dtype of the traces. None if nothing is missing anywhere.
     neurons : list of Tensor of int64, shape (N_s,)
-        Row of each neuron in the tables of the model.
+        Row of each neuron in the tables of the model, in rising order; columns are in that order.
     window : Tensor of int64, shape (n_timesteps,)
         Where the window of each time step starts, along the padded sessions end to end.
     order : list of int
@@ -93,21 +94,23 @@ class Strips:
 
 
 def by_session(rows):
-    """Put recordings with the same neurons together.
+    """Put recordings with the same neurons together, whatever the order of their columns.
 
     Parameters
     ----------
     rows : list of sequence of int
-        Rows of the neurons of each recording in the tables of the model.
+        Rows of the neurons of each recording in the tables of the model; -1 = unknown to it.
 
     Returns
     -------
     list of (rows, members)
-        Rows, and numbers of the recordings, of each session in the order of appearance.
+        Rows that are known, in rising order, and numbers of the recordings, of each session in the
+        order of appearance.
     """
     sessions = {}
     for number, row in enumerate(rows):
-        sessions.setdefault(tuple(int(n) for n in row), []).append(number)
+        key = tuple(sorted(int(n) for n in row if n >= 0))
+        sessions.setdefault(key, []).append(number)
     return list(sessions.items())
 
 
@@ -117,7 +120,6 @@ def lay_out(tensors, left, right):
     traces, missing, neurons, window = [], [], [], []
     order, session, lengths, start = [], [], [], 0
     for name, (rows, members) in enumerate(sessions):
-        known = torch.tensor([c for c, row in enumerate(rows) if row >= 0], dtype=torch.int64)
         padded, gaps = [], []
         for number in members:
             tensor = tensors[number]
@@ -125,7 +127,8 @@ def lay_out(tensors, left, right):
             device = tensor["traces"].device
             steps = torch.arange(-left, n_timesteps + right - 1, device=device)
             steps = steps.clamp(0, n_timesteps - 1)
-            columns = known.to(device)
+            # The known neurons by their rows; unknown ones are -1 and come first.
+            columns = tensor["neurons"].argsort()[-len(rows) :].to(device)
             padded.append(tensor["traces"][steps][:, columns])
             gaps.append(~tensor["observed"][steps][:, columns])
             window.append(torch.arange(start, start + n_timesteps, device=device))
@@ -135,7 +138,7 @@ def lay_out(tensors, left, right):
             lengths.append(n_timesteps)
         traces.append(torch.cat(padded))
         missing.append(torch.cat(gaps))
-        neurons.append(torch.tensor(rows, dtype=torch.int64, device=device)[columns])
+        neurons.append(torch.tensor(rows, dtype=torch.int64, device=device))
     if any(bool(gap.any()) for gap in missing):
         missing = [gap.to(kind.dtype) for gap, kind in zip(missing, traces)]
     else:
