@@ -9,6 +9,7 @@ folder of HDF5 files as in benchmarks/real.py some real recordings follow::
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from functools import partial
 from pathlib import Path
@@ -71,34 +72,47 @@ def run(data, variant, seed, folder=None, n_timesteps=None, fold=None):
 
 
 def table(results):
-    """Markdown: mean and standard deviation over seeds or folds; difference to the default."""
-    columns = list(dict.fromkeys(r["run"]["data"] for r in results))
-    lines = ["| variant | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    found, left = {}, {}
+    """Markdown: mean and standard deviation over seeds or folds; difference to the default.
+
+    A cell with fewer seeds or folds than its column tells how many it has.
+    """
+    columns = [
+        data for data in REGIMES + RECORDINGS if any(r["run"]["data"] == data for r in results)
+    ]
+    means, left = {}, {}
     for result in results:
-        key = result["run"]["variant"], result["run"]["data"]
-        found.setdefault(key, []).append(np.mean(result["scores"]))
+        own = result["run"]
+        key, part = (own["variant"], own["data"]), (own["seed"], own.get("fold"))
+        means.setdefault(key, {})[part] = np.mean(result["scores"])
         left[key] = left.get(key, 0) + result["left_start"]
+    most = {d: max(len(found) for (_, data), found in means.items() if data == d) for d in columns}
+    lines = ["| variant | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for variant in VARIANTS:
         cells = []
         for data in columns:
-            scores = np.array(found[variant, data])
-            gain = scores - found[DEFAULT, data]
-            cell = f"{scores.mean():.3f} ± {_deviation(scores):.3f}"
-            if variant != DEFAULT:
-                cell += f" ({gain.mean():+.4f} ± {_deviation(gain):.4f})"
+            found, bar = means.get((variant, data), {}), means.get((DEFAULT, data), {})
+            gains = [found[part] - bar[part] for part in found if part in bar]
+            cell = _spread(list(found.values()), most[data], ".3f")
+            if gains and variant != DEFAULT:
+                cell += f" ({_spread(gains, most[data], '+.4f')})"
             cells.append(cell)
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
-    lines.append("\nRuns in which training left the linear start:")
+    lines.append("\nRuns in which training left the linear start:\n")
     for variant in VARIANTS:
-        if any(left[variant, data] for data in columns):
-            counts = (f"{d} {left[variant, d]}/{len(found[variant, d])}" for d in columns)
+        counts = [f"{d} {left[variant, d]}/{len(means[variant, d])}" for d in columns
+                  if left.get((variant, d))]  # fmt: skip
+        if counts:
             lines.append(f"- {variant}: " + ", ".join(counts))
     return "\n".join(lines)
 
 
-def _deviation(values):
-    return values.std(ddof=len(values) > 1)
+def _spread(values, most, form):
+    if not values:
+        return ""
+    text = f"{np.mean(values):{form}}"
+    if len(values) > 1:
+        text += f" ± {np.std(values, ddof=1):.{form[-2]}f}"
+    return text if len(values) == most else f"{text}, n={len(values)}"
 
 
 def main():
@@ -109,6 +123,7 @@ def main():
     parser.add_argument("--timesteps", type=int, default=500, help="of each simulated recording")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("results/ablation.jsonl"))
+    parser.add_argument("--table", action="store_true", help="print what --out holds, run nothing")
     parser.add_argument("--check", action="store_true", help="check the variants and stop")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -116,6 +131,9 @@ def main():
         from check_variants import check
 
         return check()
+    if arguments.table:
+        lines = arguments.out.read_text().splitlines()
+        return print(table([json.loads(line) for line in lines]))
     # The linear start of all variants of one belief is the same.
     memory = joblib.Memory(arguments.out.with_suffix(""), verbose=0)
     linear_start.fit_linear_gaussian = memory.cache(linear_start.fit_linear_gaussian)
