@@ -38,21 +38,25 @@ class ContrastiveEmbedding(ContrastiveTraining, LatentVariableEstimator):
     Parameters
     ----------
     n_components : int, default=8
+        With the cosine each part needs two or more: one number of length 1 is a sign.
     network : {"linear", "offset1", "offset5", "offset10", "offset36", "attention"}, \
 default="offset10"
         Encoder. "offset..." are CEBRA's convolutional networks, with that many time steps in the
         window; "linear" sees one step; "attention" attends among the 10 steps of the window.
     conditional : str or list of dict, default="auto"
         What makes a pair. "time": `time_offset` steps later in the same recording. "time_delta":
-        the step whose behavior is closest to that of the reference plus a change drawn from the
-        data. "delta" (also "delta_normal"): plus a Gaussian change of standard deviation `delta`.
-        "discrete": the same labels. "behavior": "discrete" if all channels are labels, else
-        "time_delta". "hybrid": behavior in the first half of the components and time in the others.
+        the step whose behavior is closest (channels in units of their spread) to that of the
+        reference plus a change drawn from the data. "delta" (also "delta_normal"): plus a Gaussian
+        change of standard deviation `delta`. "discrete": the same labels. "behavior": "discrete" if
+        all channels are labels, else "time_delta". "hybrid": behavior in the first half of the
+        components and time in the others.
         "auto": "behavior" if there is any, else "time". A list holds one dict per objective, with
         "conditional" and "components" (start, stop), and perhaps "channels", "weight",
         "time_offset" and "delta"; slices may overlap.
     time_offset : int, sequence of int or None, default=None
-        Time steps between the two of a pair, or over which changes are taken; None is 1.
+        Time steps between the two of a pair, or over which changes are taken. None is 1 for
+        changes, and the window of the network (at most a quarter of the longest recording) for
+        "time": windows that share samples are told from others in pure noise.
     delta : float or None, default=None
         In units of the behavior.
     discrete : sequence of int, "all" or None, default=None
@@ -95,8 +99,8 @@ default="offset10"
     amplitude_jitter : float, default=0.0
         Augmentation: windows are scaled by factors of 1 plus or minus up to this.
     jacobian_penalty : float, default=0.0
-        Weight of half the squared norm of the derivatives of the embedding, which rises from 0
-        along a line over the epochs (xCEBRA).
+        Weight of half the squared norm of the derivatives of the embedding (xCEBRA), which rises
+        along a line over the first fifth of the epochs.
     batch_size : int, default=512
         References in a batch, spread evenly over its sessions.
     steps_per_epoch : int, default=100
@@ -131,7 +135,8 @@ default="offset10"
     loss_curve_ : list of float
         Training loss of each epoch, in nats.
     validation_scores_ : list of float
-        Minus the held-out goodness of fit in bits, of the start and after each epoch.
+        Minus the held-out goodness of fit in bits (plus the penalty, divided by ln 2 and the sum
+        of the weights), of the start and after each epoch.
     best_loss_ : float
         That of the weights that were kept; without validation the last training loss.
     n_iter_ : int
@@ -273,8 +278,8 @@ default="offset10"
             If there is no new neuron (`partial_fit` trains on what is known), or the model has not
             been fitted.
         """
-        if max_iter < 1:
-            raise ValueError(f"max_iter must be at least 1, got {max_iter}.")
+        if not isinstance(max_iter, Integral) or max_iter < 1:
+            raise ValueError(f"max_iter must be a positive integer, got {max_iter!r}.")
         with _as_before_if_it_fails(self):
             recordings, _ = self._check(X, mask, behavior, stimulus, identities)
             self._check_parameters()
@@ -308,7 +313,9 @@ default="offset10"
 
         InfoNCE with pairs drawn anew, always 512 references at a time and the same draws for the
         same `X`, whatever `batch_size`; 0 = chance, and what a collapsed embedding has, for any
-        number of sessions. With several objectives their mean by weight.
+        number of sessions. With several objectives their mean by weight. It is bounded by the
+        temperature and the similarity (a cosine differs by 2 at most), and depends on what makes a
+        pair: compare it between models that have these alike.
 
         Parameters
         ----------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from math import inf
 from numbers import Integral, Real
 
 import numpy as np
 
 from skneurovae.networks.contrastive import Part
+from skneurovae.networks.convolutional import receptive_field
 from skneurovae.recordings import Recording
 from skneurovae.recordings.pairs import Pairing
 
@@ -15,7 +18,7 @@ CONDITIONALS = ("time", "time_delta", "delta", "delta_normal", "discrete")
 KEYS = {"conditional", "components", "channels", "time_offset", "delta", "weight"}
 
 
-def resolve_parts(model, n_behaviors):
+def resolve_parts(model, n_behaviors, longest=None):
     """Slices of the embedding and how their pairs are drawn.
 
     Parameters
@@ -23,6 +26,8 @@ def resolve_parts(model, n_behaviors):
     model : ContrastiveEmbedding
     n_behaviors : int
         Behavior channels of the recordings.
+    longest : int, default=None
+        Time steps of the longest recording; bounds the default of `time_offset`.
 
     Returns
     -------
@@ -50,12 +55,14 @@ def resolve_parts(model, n_behaviors):
         given = list(model.conditional)
         if not given:
             raise ValueError("conditional is an empty list; give one dict per part.")
+    apart = _default_offset(model.network, longest)
     resolved = [
-        _resolve(spec, number, model, n_behaviors, discrete, circular)
+        _resolve(spec, number, model, n_behaviors, discrete, circular, apart)
         for number, spec in enumerate(given)
     ]
-    pairings = [pairing for _, pairing in resolved]
-    _refuse_idle(model, pairings)
+    _refuse_idle(model, given, [pairing for _, pairing in resolved])
+    if longest is not None:
+        _refuse_signs(model, [part for part, _ in resolved])
     trained = {k for part, _ in resolved for k in range(part.start, part.stop)}
     idle = sorted(set(range(model.n_components)) - trained)
     if idle:
@@ -64,6 +71,15 @@ def resolve_parts(model, n_behaviors):
             f"n_components={model.n_components}; every one needs an objective."
         )
     return resolved
+
+
+def _default_offset(network, longest):
+    """Time steps between the two of a pair in time.
+
+    Windows closer than their length share samples, by which any noise is known again.
+    """
+    window = sum(receptive_field(network))
+    return window if longest is None else min(window, max(1, longest // 4))
 
 
 def number_labels(X, behavior, discrete):
@@ -84,7 +100,8 @@ def number_labels(X, behavior, discrete):
     several = isinstance(X, list) and any(isinstance(item, Recording) for item in X)
     items = X if several else []
     inside = [item.behavior if isinstance(item, Recording) else None for item in items]
-    outside = behavior if isinstance(behavior, list) else [behavior]
+    listed = isinstance(behavior, list) and any(np.ndim(item) for item in behavior)
+    outside = behavior if listed else [behavior]
     tables = [_labels_table(b) for b in (*inside, *outside)]
     if all(table is None for table in tables):
         return X, behavior
@@ -96,9 +113,12 @@ def number_labels(X, behavior, discrete):
         codes = {name: float(code) for code, name in enumerate(names)}
         for column in columns:
             column[:] = [np.nan if _is_missing(v) else codes[str(v)] for v in column]
-    new = [old if table is None else table for table, old in zip(tables, (*inside, *outside))]
-    for table in new:
-        if isinstance(table, np.ndarray) and table.dtype == object:
+    new = [
+        old if table is None else table.reshape(_shape(old))
+        for table, old in zip(tables, (*inside, *outside))
+    ]
+    for table in tables:
+        if table is not None:
             for row, channel in np.argwhere([[isinstance(v, str) for v in r] for r in table])[:1]:
                 raise ValueError(
                     f"behavior channel {channel} holds the label {table[row, channel]!r}; labels "
@@ -110,18 +130,23 @@ def number_labels(X, behavior, discrete):
             for item, value in zip(X, new)
         ]
     outside = new[len(inside) :]
-    return X, outside if isinstance(behavior, list) else outside[0]
+    return X, outside if listed else outside[0]
 
 
 def _labels_table(behavior):
-    """Two-dimensional copy of behavior that holds other than numbers, else None."""
+    """Copy of behavior that holds other than numbers, one row per time step, else None."""
     if behavior is None:
         return None
     kind = getattr(behavior, "dtype", None)
     table = np.asarray(behavior) if kind is None or kind.kind in "OUS" else None
-    if table is None or table.dtype.kind not in "OUS" or table.ndim not in (1, 2):
+    if table is None or table.dtype.kind not in "OUS" or table.ndim not in (1, 2, 3):
         return None
-    return table.astype(object).reshape(len(table), -1)
+    return table.astype(object).reshape(-1, table.shape[-1] if table.ndim > 1 else 1)
+
+
+def _shape(behavior):
+    shape = np.shape(behavior)
+    return shape if len(shape) > 1 else (-1, 1)
 
 
 def _is_missing(value):
@@ -159,13 +184,13 @@ def _channel_kinds(model, n_behaviors):
     return tuple(discrete), dict(circular)
 
 
-def _resolve(spec, number, model, n_behaviors, discrete, circular):
+def _resolve(spec, number, model, n_behaviors, discrete, circular, apart):
     if not isinstance(spec, Mapping) or not {"conditional", "components"} <= set(spec) <= KEYS:
         raise ValueError(
             f"part {number} of conditional must be a dict with 'conditional', 'components' and "
             f"perhaps {', '.join(sorted(KEYS - {'conditional', 'components'}))}; got {spec!r}."
         )
-    span = tuple(spec["components"])
+    span = tuple(spec["components"]) if _is_list(spec["components"]) else ()
     if (
         len(span) != 2
         or not all(isinstance(k, Integral) for k in span)
@@ -176,7 +201,7 @@ def _resolve(spec, number, model, n_behaviors, discrete, circular):
             f"n_components={model.n_components}; got {spec['components']!r}."
         )
     weight = spec.get("weight", 1.0)
-    if not isinstance(weight, Real) or weight <= 0:
+    if not isinstance(weight, Real) or not 0 < weight < inf:
         raise ValueError(f"weight of part {number} must be positive, got {weight!r}.")
     kind = spec["conditional"]
     if kind == "auto":
@@ -190,7 +215,10 @@ def _resolve(spec, number, model, n_behaviors, discrete, circular):
         raise ValueError(f"conditional={kind!r} needs behavior, and no recording has it.")
     channels = spec.get("channels")
     if channels is not None and (
-        kind == "time" or not len(channels) or not all(_is_index(c, n_behaviors) for c in channels)
+        kind == "time"
+        or not _is_list(channels)
+        or not len(channels)
+        or not all(_is_index(c, n_behaviors) for c in channels)
     ):
         raise ValueError(
             f"channels of part {number} must be behavior channels below {n_behaviors}, and are "
@@ -216,20 +244,22 @@ def _resolve(spec, number, model, n_behaviors, discrete, circular):
             channels=channels,
             discrete=labels,
             circular={c: float(p) for c, p in circular.items() if c in channels},
-            time_offset=_offsets(spec.get("time_offset"), model.time_offset, kind, number),
+            time_offset=_offsets(spec.get("time_offset"), model.time_offset, kind, number, apart),
             delta=_delta(spec.get("delta"), model.delta, kind, number),
             prior=model.prior if labels else "empirical",
         ),
     )
 
 
-def _offsets(own, general, kind, number):
+def _offsets(own, general, kind, number, apart):
     used = kind in ("time", "time_delta")
     if own is not None and not used:
         raise ValueError(f"time_offset of part {number} has no meaning for conditional={kind!r}.")
-    given = 1 if own is None and general is None else general if own is None else own
-    offsets = (given,) if isinstance(given, Integral) else tuple(given)
-    if not offsets or not all(isinstance(n, Integral) and n > 0 for n in offsets):
+    given = general if own is None else own
+    if given is None:
+        given = apart if kind == "time" else 1
+    offsets = tuple(given) if _is_list(given) else (given,)
+    if not offsets or not all(_is_index(n, inf) and n for n in offsets):
         raise ValueError(f"time_offset must be positive integers, got {given!r}.")
     return tuple(int(n) for n in offsets)
 
@@ -240,12 +270,12 @@ def _delta(own, general, kind, number):
             raise ValueError(f"delta of part {number} has no meaning for conditional={kind!r}.")
         return None
     delta = general if own is None else own
-    if delta is None or not isinstance(delta, Real) or delta <= 0:
+    if not isinstance(delta, Real) or not 0 < delta < inf:
         raise ValueError(f"conditional='delta' needs delta, a positive number; got {delta!r}.")
     return float(delta)
 
 
-def _refuse_idle(model, pairings):
+def _refuse_idle(model, given, pairings):
     """Refuse parameters that no part uses."""
     kinds = {pairing.conditional for pairing in pairings}
     used = {channel for pairing in pairings for channel in pairing.channels}
@@ -254,6 +284,10 @@ def _refuse_idle(model, pairings):
         raise ValueError(f"time_offset has no meaning for conditional={names}.")
     if model.delta is not None and "delta" not in kinds:
         raise ValueError(f"delta={model.delta} needs conditional='delta', which is {names}.")
+    for name, users in (("time_offset", {"time", "time_delta"}), ("delta", {"delta"})):
+        own = [s.get(name) for s, p in zip(given, pairings) if p.conditional in users]
+        if getattr(model, name) is not None and None not in own:
+            raise ValueError(f"{name}={getattr(model, name)} is not used: every part has its own.")
     if _labels(model) != "all" and not set(_labels(model)) <= used:
         raise ValueError(f"discrete={model.discrete!r} names channels that no part uses.")
     if not set(model.circular or {}) <= used:
@@ -262,9 +296,30 @@ def _refuse_idle(model, pairings):
         raise ValueError("prior='uniform' needs behavior channels in discrete.")
 
 
+def _refuse_signs(model, parts):
+    """Refuse parts of one component of length 1: signs, which have no gradient."""
+    cosine = model.similarity == "cosine"
+    spans = [(part.start, part.stop) for part in parts] if cosine else unit_slices(model, parts)
+    for start, stop in spans:
+        if stop - start > 1:
+            continue
+        text = (
+            f"component {start} alone has length 1, so that it is -1 or 1 and learns nothing; give "
+            "each part 2 components or more ('hybrid' has two parts), or use "
+            "similarity='euclidean' without normalize=True."
+        )
+        if model.n_components > 1:
+            raise ValueError(text)
+        warnings.warn(text, stacklevel=2)  # scikit-learn's checks set n_components=1
+
+
 def _labels(model):
     given = model.discrete
     return () if given is None else given if isinstance(given, str) else tuple(given)
+
+
+def _is_list(value):
+    return isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str)
 
 
 def _is_index(value, n):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import asdict, astuple, replace
 
 import numpy as np
@@ -23,11 +25,14 @@ SCORED = (16, 512)
 FREE = {
     "n_neurons", "n_alike", "objective", "gamma", "augmentation", "jacobian_penalty", "dropout",
 }  # fmt: skip
+PACED = ("time", "time_delta")  # whose pairs need recordings longer than `time_offset`
 TABLES = {"table.offset", "table.scale", "table.weight", "table.missing"}
 
 
 class ContrastiveTraining:
     """What a contrastive estimator hands to the base: its network, batches and validation."""
+
+    _least_known = 1.0  # a neuron that nothing trains has random weights
 
     def _check_parameters(self):
         if self.n_stimuli_in_:
@@ -87,9 +92,11 @@ class ContrastiveTraining:
         return ContrastiveNetwork(**arguments)
 
     def _train(self, recordings, fresh, n_epochs, context):
-        pairings = [pairing for _, pairing in resolve_parts(self, self.n_behaviors_in_)]
+        longest = max(recording.n_timesteps for recording in recordings)
+        pairings = [pairing for _, pairing in resolve_parts(self, self.n_behaviors_in_, longest)]
         self._pairings = [asdict(pairing) for pairing in pairings]
         super()._train(recordings, fresh, n_epochs, context)
+        self._standardized = self.standardize
 
     def _start_network(self, recordings, rows, random_state, n_before=0):
         arguments = self._network_arguments()
@@ -103,6 +110,11 @@ class ContrastiveTraining:
 
     def _grow_network(self, old, recordings, rows, adding):
         self._arguments_as_before(FREE)
+        if self.standardize != self._standardized:
+            raise ValueError(
+                f"standardize is {self.standardize}, but the last fit had {self._standardized}; "
+                "training can only go on with the same."
+            )
         network = self._start_network(recordings, rows, None)
         known = old.n_neurons
         with torch.no_grad():
@@ -123,6 +135,7 @@ class ContrastiveTraining:
         recordings = [store.recordings[i] for i in strips.order]
         pairings = [Pairing(**pairing) for pairing in self._pairings]
         samplers = make_samplers(pairings, recordings, strips.session, device)
+        self._warn_of_idle(strips, samplers)
         first, last = ends_of(strips.lengths, store.device)
 
         def batches():
@@ -141,20 +154,39 @@ class ContrastiveTraining:
         settings = super()._training_settings(n_epochs, annealing)
         return replace(settings, warmup_epochs=0, min_lr_ratio=1.0)
 
+    def _warn_of_idle(self, strips, samplers):
+        """Tell of neurons that are in no recording that gives a pair: their weights stay random."""
+        drawn = set().union(*(sampler.sessions for sampler in samplers))
+        trained = {row for name in drawn for row in strips.neurons[name].tolist()}
+        idle = sorted({row for rows in strips.neurons for row in rows.tolist()} - trained)
+        if idle:
+            names = ", ".join(map(str, self._vocabulary.labels[idle[:3]]))
+            warnings.warn(
+                f"Nothing trains the weights of {len(idle)} neurons ({names}, ...): no pair can be "
+                "drawn from their recordings, which lack behavior or are too short. Embeddings of "
+                "these recordings mean nothing.",
+                stacklevel=2,
+            )
+
     def _segments(self, n_timesteps):
-        """Up to five segments, none with a tail too short for a few windows; see the base.
+        """Up to five segments, none with a tail too short for a few windows and pairs; see base.
 
         One tail would often show a part of the behavior only.
         """
-        left, right = receptive_field(self.network)
+        offsets = [n for p in self._pairings if p["conditional"] in PACED for n in p["time_offset"]]
+        least = 2 * max(sum(receptive_field(self.network)), *offsets, 0)
         n_held_out = self.validation_fraction * n_timesteps
-        n_segments = int(np.clip(n_held_out // (2 * (left + right)), 1, 5))
+        n_segments = int(np.clip(n_held_out // least, 1, 5))
         ends = np.linspace(0, n_timesteps, n_segments + 1).astype(int).tolist()
         share = self.validation_fraction
         return [(a, b - int(share * (b - a)), b) for a, b in zip(ends, ends[1:])]
 
     def _validation(self, network, held_out, device, seed):
-        """Closure that returns minus the bits over chance of fixed pairs of held-out data."""
+        """Closure that returns minus the bits over chance of fixed pairs of held-out data.
+
+        A penalty is added, in bits per weight too: without it the weights that are kept would be
+        those of the time before it told.
+        """
         if held_out is None:
             return None
         store = self._store(*held_out, device, torch.float32)
@@ -163,13 +195,24 @@ class ContrastiveTraining:
         pairings = [Pairing(**pairing) for pairing in self._pairings]
         try:
             samplers = make_samplers(pairings, recordings, strips.session, "cpu")
-        except ValueError:  # no pair in the held-out data: all epochs are run
+        except ValueError as error:
+            warnings.warn(
+                f"The data held out for early stopping give no pair, so all epochs are run: {error}"
+                " Give more data, or early_stopping=False to train on all of it.",
+                stacklevel=2,
+            )
             return None
         draws = [sampler.draw(*SCORED).to(device) for sampler in samplers]
         steps = torch.arange(len(strips.window), device=device)
+        some = PairBatch(strips, [draw[0] for draw in draws])
+        total = math.log(2) * sum(part.weight for part in network.parts)
 
         def validate():
-            return -mean_bits(network, network.embed(strips, steps), draws)
+            loss = -mean_bits(network, network.embed(strips, steps), draws)
+            if network.penalty:
+                with torch.enable_grad():
+                    loss = loss + network.penalty * network.squared_jacobian(some).cpu() / total
+            return loss.detach()
 
         return validate
 
@@ -180,6 +223,7 @@ class ContrastiveTraining:
         for recording, row in zip(recordings, rows):
             store = self._store([recording], [row], device, torch.float32)
             strips = network.prepare(store.strips(network.left, network.right))
+            columns = np.argsort(row, kind="stable")[(row < 0).sum() :]  # as in the strips
             n = min(max_samples, recording.n_timesteps)
             steps = np.linspace(0, recording.n_timesteps - 1, n).round().astype(int)
             result = np.zeros((n, network.n_components, recording.n_neurons), np.float32)
@@ -187,7 +231,7 @@ class ContrastiveTraining:
                 chunk = torch.as_tensor(steps[first : first + CHUNK], device=device)
                 ((_, _, values),) = network.jacobian(strips, chunk)
                 values = (values.abs() if absolute else values).mean(1).transpose(0, 1)
-                result[first : first + CHUNK, :, row >= 0] = values.cpu().numpy()
+                result[first : first + CHUNK, :, columns] = values.cpu().numpy()
             results.append(result)
         network.cpu()
         return results

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skneurovae.networks.base import LatentNetwork
 from skneurovae.networks.convolutional import (
@@ -25,6 +26,8 @@ from skneurovae.objectives.contrastive import (
 )
 
 __all__ = ["Augmentation", "ContrastiveNetwork", "PairBatch", "Part"]
+
+LONGEST_RAMP = 10  # epochs
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class ContrastiveNetwork(LatentNetwork):
         Noise, dropout of neurons, amplitude; see `Augmentation`.
     jacobian_penalty : float, default=0.0
         Weight of half the squared Frobenius norm of the Jacobian of the embedding, which rises
-        from 0 along a line over the epochs.
+        along a line over the first fifth of the epochs, at most 10.
     n_alike : int, default=1
         Neurons of a typical recording.
     """
@@ -272,7 +275,7 @@ class ContrastiveNetwork(LatentNetwork):
             bits.append(goodness_of_fit(ratios.detach(), n_negatives))
         parts = {"bits": torch.stack(bits)}
         if self.target_penalty and self.training:
-            norm = self.squared_jacobian(batch)
+            norm = self.squared_jacobian(batch, create_graph=True)
             parts["jacobian"] = norm
             total = total + self.penalty * norm
         parts["temperature"] = torch.stack([1 / scale() for scale in self.temperatures])
@@ -297,6 +300,8 @@ class ContrastiveNetwork(LatentNetwork):
     def jacobian(self, strips, steps, create_graph=False):
         """Derivatives of the finished embedding by the standardized traces of the windows.
 
+        They are 0 where nothing was observed.
+
         Parameters
         ----------
         strips : Strips
@@ -317,10 +322,12 @@ class ContrastiveNetwork(LatentNetwork):
         first = 0
         for session, traces, missing in pieces:
             traces = traces.requires_grad_()
-            features = self.table(traces, missing, strips.neurons[session])
-            for layer in self.core:
-                features = layer(features)
-            outputs = self.finish(features[0]).sum(0)
+            # The fused kernels of attention have no second derivatives.
+            with sdpa_kernel(SDPBackend.MATH):
+                features = self.table(traces, missing, strips.neurons[session])
+                for layer in self.core:
+                    features = layer(features)
+                outputs = self.finish(features[0]).sum(0)
             rows = [
                 torch.autograd.grad(
                     output, traces, create_graph=create_graph, retain_graph=True
@@ -329,20 +336,26 @@ class ContrastiveNetwork(LatentNetwork):
             ]  # fmt: skip
             which = order[first : first + traces.shape[1]]
             first += traces.shape[1]
-            yield session, which, torch.stack(rows)
+            derivatives = torch.stack(rows)
+            yield session, which, derivatives if missing is None else derivatives * (1 - missing)
 
-    def squared_jacobian(self, batch):
+    def squared_jacobian(self, batch, create_graph=False):
         """Half the squared Frobenius norm of the Jacobian, mean over references of the batch."""
         steps = torch.cat([steps[0].reshape(-1) for steps in batch.steps])
         total = sum(
             derivatives.square().sum()
-            for _, _, derivatives in self.jacobian(batch.strips, steps, create_graph=True)
+            for _, _, derivatives in self.jacobian(batch.strips, steps, create_graph)
         )
         return 0.5 * total / len(steps)
 
     def anneal(self, epoch, max_iter):
-        """Raise the weight of the penalty along a line."""
-        self.penalty = self.target_penalty * min(1.0, epoch / max(1, max_iter - 1))
+        """Raise the weight of the penalty along a line, to its full size at the end of the ramp.
+
+        The ramp is as long as the warm-up of the learning rate: early stopping, which judges by
+        the full weight, does not count these epochs either.
+        """
+        ramp = max(1.0, min(LONGEST_RAMP, max_iter / 5))
+        self.penalty = self.target_penalty * min(1.0, (epoch + 1) / ramp)
 
     def freeze(self, n_neurons):
         """Train nothing but the rows of neurons from `n_neurons` on."""

@@ -112,6 +112,11 @@ class PairSampler:
             self._index(values, strata, valid, n_sessions)
         self._prior(valid, strata, np.repeat(session, lengths), n_sessions)
 
+    @property
+    def sessions(self):
+        """Sessions that steps are drawn from."""
+        return set(self._sessions.tolist())
+
     def _tensor(self, array):
         return torch.as_tensor(array, device=self.device)
 
@@ -221,7 +226,9 @@ class PairSampler:
             `n_sessions` is that of a batch.
         """
         n_all = len(self._sessions)
-        n_sessions = min(n_all, max(1, batch_size // LEAST_REFERENCES))
+        # Where behavior is what sessions share, a batch of one would not bring them together.
+        least = 1 if self.pairing.within else 2
+        n_sessions = min(n_all, max(least, batch_size // LEAST_REFERENCES))
         n = max(1, batch_size // n_sessions)
         turns = torch.rand(n_steps, n_all, device=self.device).argsort(1)[:, :n_sessions]
         session = self._sessions[turns]
