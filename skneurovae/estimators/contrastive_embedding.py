@@ -293,10 +293,8 @@ default="offset10"
 
         Parameters
         ----------
-        X, mask, stimulus, identities
-            As in `fit`.
-        behavior
-            Not used; may be absent.
+        X, mask, behavior, stimulus, identities
+            As in `fit`. Behavior is not used, and may be absent.
 
         Returns
         -------
