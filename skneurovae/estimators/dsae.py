@@ -193,10 +193,12 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
         Parameters
         ----------
-        X, mask, stimulus, identities
+        X : recordings
             As in `fit`: trials of at most `window_length` time steps.
         order : sequence of int, default=None
             The trial from which trial i gets its static latent; the one before it by default.
+        mask, stimulus, identities
+            As in `fit`.
 
         Returns
         -------
