@@ -56,6 +56,9 @@ PARAMETERS = {
         lfads, {"dynamic_dim": 0, "controller_dim": 64, "lag": 2}, "lag has no meaning",
     ),
     "controller without inputs": (lfads, {"dynamic_dim": 0}, "controller_dim has no meaning"),
+    "two ways to validate": (
+        dsae, {"sample_validation": 0.2, "validation_fraction": 0.3}, "validation_fraction has no",
+    ),
     "time constant": (lfads, {"time_constant": 0.0}, "time_constant"),
     "prior units": (dsae, {"prior": "ar1", "prior_dim": 9}, "prior_dim has no meaning"),
     "vectors without use": (fhvae, {"alpha": 0.0, "beta_static": 0.0}, "alpha=0 leave"),

@@ -153,6 +153,8 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
                 )
         if self.sample_validation and not self.early_stopping:
             raise ValueError("sample_validation has no meaning without early_stopping.")
+        if self.sample_validation and self.validation_fraction != 0.15:  # its default
+            raise ValueError("validation_fraction has no meaning with sample_validation.")
         if self.causal and not self.static_length:
             raise ValueError(
                 "causal=True needs static_length > 0: static latents of a whole trial know its end."
