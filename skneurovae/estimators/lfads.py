@@ -111,7 +111,7 @@ class LFADS(SequentialEstimator):
         Keep the weights that predict held-out entries best, and stop when they no longer improve.
     validation_fraction : float, default=0.15
         Share of recordings held out where four or more share their neurons, else of the length of
-        each; not used with `sample_validation`.
+        each; refused with `sample_validation`.
     n_iter_no_change : int, default=20
         Epochs without improvement, after `kl_warmup`, before training stops.
     tol : float, default=1e-4
