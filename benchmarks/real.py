@@ -106,41 +106,41 @@ def part(recording, span, kept):
     )
 
 
-def models(name, seed, n_neurons):
-    rank = min(RANK, n_neurons // 2)
-    chosen = {
-        "PCA": Pooled(PCA(rank)),
-        "missing-data factor analysis": MissingFactorAnalysis(
-            rank, smoothing="auto", random_state=seed
-        ),
-        "behavior-only lagged ridge": LaggedRidge(),
-        "NeuroBehaviorVAE": NeuroBehaviorVAE(rank, random_state=seed),
-    }
-    if seed == 0:  # by far the slowest
-        n_epochs = 40 if name == "dag2023_celegans" else 15
-        chosen["pooled encoder"] = NeuroBehaviorVAE(
-            rank, neuron_encoder="pooled", model_dim=64, n_layers=2, hidden_dim=64,
-            max_iter=n_epochs, learning_rate=1e-3, weight_decay=1e-4, batch_size=8,
-            random_state=seed,
-        )  # fmt: skip
-    return chosen
+def pooled(rank, name, random_state):
+    return NeuroBehaviorVAE(
+        rank, neuron_encoder="pooled", model_dim=64, n_layers=2, hidden_dim=64,
+        max_iter=40 if name == "dag2023_celegans" else 15, learning_rate=1e-3, weight_decay=1e-4,
+        batch_size=8, random_state=random_state,
+    )  # fmt: skip
 
 
-def run(name, seed, folder):
-    """Scores of each held-out group under each model."""
+MODELS = {  # rank, name of the data, seed -> estimator
+    "PCA": lambda rank, name, seed: Pooled(PCA(rank)),
+    "missing-data factor analysis": lambda rank, name, seed: MissingFactorAnalysis(
+        rank, smoothing="auto", random_state=seed
+    ),
+    "behavior-only lagged ridge": lambda rank, name, seed: LaggedRidge(),
+    "NeuroBehaviorVAE": lambda rank, name, seed: NeuroBehaviorVAE(rank, random_state=seed),
+    "pooled encoder": pooled,
+}
+
+
+def run(name, seed, model, folder):
+    """Scores of a model on each held-out group."""
     recordings = load(folder / f"{name}.h5", **DATA[name])
+    rank = min(RANK, recordings[0].n_neurons // 2)
     n_folds = min(len(recordings), N_FOLDS if "first" in DATA[name] else 7)
-    scores = {}
+    rows = []
     for train, test in KFold(n_folds).split(recordings):
-        for model_name, model in models(name, seed, recordings[0].n_neurons).items():
-            start = time.perf_counter()
-            model.fit([recordings[i] for i in train])
-            held_out = [recordings[i] for i in test]
-            row = {key: float(score(model, held_out)) for key, score in SCORERS.items()
-                   if not (key != "from behavior" and isinstance(model, LaggedRidge))}  # fmt: skip
-            row["seconds"] = time.perf_counter() - start
-            scores.setdefault(model_name, []).append(row)
-    return {"scores": scores}
+        estimator = MODELS[model](rank, name, seed)
+        start = time.perf_counter()
+        estimator.fit([recordings[i] for i in train])
+        held_out = [recordings[i] for i in test]
+        row = {key: float(score(estimator, held_out)) for key, score in SCORERS.items()
+               if not (key != "from behavior" and isinstance(estimator, LaggedRidge))}  # fmt: skip
+        row["seconds"] = time.perf_counter() - start
+        rows.append(row)
+    return {"folds": rows}
 
 
 def table(results):
@@ -150,22 +150,20 @@ def table(results):
         "|---" * (len(SCORERS) + 3) + "|",
     ]
     for name in dict.fromkeys(r["run"]["name"] for r in results):
-        runs = [r["scores"] for r in results if r["run"]["name"] == name]
-        for model in runs[0]:
+        scores = {}  # of each model, by measure: an array of seeds by folds
+        for model in MODELS:
+            runs = [r["folds"] for r in results
+                    if (r["run"]["name"], r["run"]["model"]) == (name, model)]  # fmt: skip
+            scores[model] = {k: np.array([[f[k] for f in r] for r in runs]) for k in runs[0][0]}
             cells = []
             for key in SCORERS:
-                if key not in runs[0][model][0]:
-                    cells.append("")
-                    continue
-                folds = np.array([[row[key] for row in r[model]] for r in runs if model in r])
-                spread = folds.mean(0).std(ddof=1)
-                cells.append(f"{folds.mean():.3f} ± {spread:.3f}")
-            seconds = np.median([row["seconds"] for r in runs for row in r.get(model, [])])
+                values = scores[model].get(key)
+                spread = "" if values is None else f" ± {values.mean(0).std(ddof=1):.3f}"
+                cells.append("" if values is None else f"{values.mean():.3f}{spread}")
+            seconds = np.median(scores[model]["seconds"])
             lines.append(f"| {name} | {model} | " + " | ".join(cells) + f" | {seconds:.0f} |")
         ours, bar = ("NeuroBehaviorVAE", "missing-data factor analysis")
-        gains = np.array(
-            [[a["co-smooth"] - b["co-smooth"] for a, b in zip(r[ours], r[bar])] for r in runs]
-        )
+        gains = scores[ours]["co-smooth"] - scores[bar]["co-smooth"]
         lines.append(
             f"| {name} | ours less factor analysis, co-smooth | | {gains.mean():+.3f} "
             f"(worst fold {gains.mean(0).min():+.3f}) | | | |"
@@ -187,7 +185,10 @@ def main():
         print(f"Skipped: no {name}.h5 in {arguments.folder}", file=sys.stderr)
     if not present:
         return
-    plan = [{"name": name, "seed": s} for s in range(arguments.seeds) for name in present]
+    plan = [
+        {"name": name, "seed": s, "model": model}
+        for s in range(arguments.seeds) for name in present for model in MODELS
+    ]  # fmt: skip
     print(table(resumed(plan, partial(run, folder=arguments.folder), arguments.out)))
 
 
