@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict, cross_val_score
@@ -60,9 +59,10 @@ def disentangle(seed, max_iter=None):
             static = model.sequence_vectors(test)
         dynamic = np.stack(inferred["dynamic_mean"])
         signals = np.stack(truth.dynamic[N_TRAIN:])
-        swapped = _swap(model, test, donors)
+        swapped = np.stack(model.swap(test, donors))
         said = reader.predict(np.sqrt(swapped.mean(1)))
-        plain = reader.predict(np.sqrt(_swap(model, test, np.arange(len(test))).mean(1)))
+        kept = np.stack(model.swap(test, np.arange(len(test))))
+        plain = reader.predict(np.sqrt(kept.mean(1)))
         scores[name] = {
             "condition_static": _condition(static, labels),
             "condition_dynamic": _condition(dynamic.mean(1), labels),
@@ -97,24 +97,6 @@ def _signal(latents, signals):
     probe = make_pipeline(StandardScaler(), Ridge(1.0))
     found = cross_val_predict(probe, values, targets, groups=groups, cv=GroupKFold(5))
     return float(r2_score(targets, found))
-
-
-def _swap(model, trials, donors):
-    """Expected counts of each trial with the static latent of its donor."""
-    if isinstance(model, DSAE):
-        return np.stack(model.swap(trials, donors))
-    vectors = torch.as_tensor(model.sequence_vectors(trials)[donors])
-    network, rows = model.network_, model._vocabulary.rows(trials)
-    store = model._store(trials, rows, torch.device("cpu"), torch.float32)
-    pieces = []
-    with torch.inference_mode():
-        for start in range(0, len(trials[0].traces), SEGMENT):
-            plan = np.array([(i, start, start + SEGMENT) for i in range(len(trials))])
-            batch = store.batch(plan)
-            dynamic = network.mean_path(batch).dynamic.mean
-            factors = network.unroll(vectors, dynamic, network.stimulus(batch))
-            pieces.append(network.likelihood.mean(*network.decode(factors, batch)).numpy())
-    return np.concatenate(pieces, 1)
 
 
 def disentangle_table(results):

@@ -52,6 +52,9 @@ MODELS = {
         functools.partial(PlainLFADS, cell=BuiltinClippedGRUCell), LFADS_SIZES, 1.5,
     ),
 }  # fmt: skip
+CELLS = {
+    "LSTM": (torch.nn.LSTMCell, torch.nn.LSTM), "GRU": (torch.nn.GRUCell, torch.nn.GRU),
+}  # fmt: skip
 
 
 def make_batch(n_bins):
@@ -153,8 +156,31 @@ def time_steps(name, n_bins, n_repetitions):
     return *map(statistics.median, zip(*pairs)), statistics.median(a / b for a, b in pairs)
 
 
+def time_cells(kind, n_bins, n_repetitions):
+    """The same for one recurrent layer of PyTorch: a loop over its cell, and its fused call."""
+    values = torch.randn(N_WINDOWS, n_bins, COMMON["encoder_dim"])
+    cell, fused = CELLS[kind]
+    cell, fused = cell(*2 * [values.shape[2]]), fused(*2 * [values.shape[2]], batch_first=True)
+
+    def loop():
+        state, states = None, []
+        for value in values.unbind(1):
+            state = cell(value, state)
+            states.append(state if isinstance(state, torch.Tensor) else state[0])
+        return torch.stack(states, 1)
+
+    def seconds(call):
+        start = time.process_time()
+        call().sum().backward()
+        return time.process_time() - start
+
+    pairs = [[seconds(loop), seconds(lambda: fused(values)[0])] for _ in range(n_repetitions + 1)]
+    pairs = pairs[1:]
+    return *map(statistics.median, zip(*pairs)), statistics.median(a / b for a, b in pairs)
+
+
 def run(n_repetitions):
-    """Print the table."""
+    """Print the table; its last rows are what PyTorch's own layers gain over a loop."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")
     print("| model | bins | plain, ms | ours, ms | plain / ours | aim | weights, plain / ours |")
     print("|---|---:|---:|---:|---:|---:|---:|")
@@ -167,3 +193,8 @@ def run(n_repetitions):
                 f"| {aim} | {plain} / {ours} |",
                 flush=True,
             )
+    for kind in CELLS:
+        for n_bins in BINS:
+            slow, fast, ratio = time_cells(kind, n_bins, n_repetitions)
+            row = f"| (one {kind} layer) | {n_bins} | {1e3 * slow:.1f} | {1e3 * fast:.1f} "
+            print(f"{row}| {ratio:.1f} | | |", flush=True)

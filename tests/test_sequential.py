@@ -190,15 +190,39 @@ def test_swap_takes_static_from_one_trial_and_dynamics_from_another():
     assert not np.allclose(model.swap(other)[2], swapped[2], rtol=1e-4)
 
 
-def test_neurons_that_dsae_does_not_know_keep_their_mean():
+def test_swap_gives_every_segment_the_vector_of_another_sequence():
+    trials = [t[:25] for t in TRIALS[:3]]  # segments of 10, 10 and 5
+    model = fhvae(max_iter=1, early_stopping=False).fit(trials)
+    network = model.network_
+    with torch.no_grad():
+        for value in network.generator.parameters():
+            value += 0.3 * torch.randn_like(value)
+    swapped = model.swap(trials, order=[2, 0, 1])
+    vectors = torch.as_tensor(model.sequence_vectors(trials))
+    (batch,) = model._pieces(model._check([trials[0][10:20]])[0][0])
+    with torch.no_grad():
+        z = network.mean_path(batch).dynamic.mean
+        factors = network.unroll(vectors[2:], z, network.stimulus(batch))
+        rates = network.likelihood.mean(*network.decode(factors, batch))[0]
+    np.testing.assert_allclose(swapped[0][10:20], rates, rtol=1e-5)
+    assert swapped[0].shape == trials[0].shape
+    assert not np.allclose(swapped[0], model.swap(trials, order=[0, 1, 2])[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [dsae, fhvae])
+def test_neurons_that_swaps_do_not_know_keep_their_mean(make):
     trials = [Recording(t[:12], identities=np.arange(1, 8)) for t in TRIALS]
-    model = dsae().fit(trials)
+    model = make().fit(trials)
     new = [r.replace(identities=np.r_[1:7, 99]) for r in trials]
     with pytest.warns(UserWarning, match="99"):
-        swapped, made = model.swap(new), model.generate(new[0], n_samples=2)
-    np.testing.assert_allclose(swapped[0][:, 6], TRIALS[0][:12, 6].mean())
-    np.testing.assert_allclose(made[:, :, 6], TRIALS[0][:12, 6].mean())
-    assert not np.allclose(swapped[0][:, :6], swapped[0][:, 6:])
+        swapped = model.swap(new)
+    made = []
+    if make is dsae:
+        with pytest.warns(UserWarning, match="99"):
+            made = model.generate(new[0], n_samples=2)
+    for rates in [swapped[0], *made]:
+        np.testing.assert_allclose(rates[:, 6], TRIALS[0][:12, 6].mean())
+        assert not np.allclose(rates[:, :6], rates[:, 6:])
 
 
 def test_samples_of_fhvae_are_sequences_of_segments():

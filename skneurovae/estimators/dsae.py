@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from numbers import Integral
 
-import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skneurovae.baselines.missing_factor_analysis import own_moments
 from skneurovae.estimators.generation import check_positive
 from skneurovae.estimators.sequential import SequentialEstimator
+from skneurovae.estimators.sequential_swap import SwapMixin
 from skneurovae.networks.sequential_models import DSAENetwork
 from skneurovae.training import seeded
 
@@ -22,7 +21,7 @@ PAPER = {
 }  # fmt: skip
 
 
-class DSAE(SequentialEstimator):
+class DSAE(SwapMixin, SequentialEstimator):
     """Disentangled sequential autoencoder (Li & Mandt 2018) for neural recordings.
 
     A trial has a static latent f and a dynamic latent z_t at every time step. The decoder has no
@@ -94,7 +93,8 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
     Notes
     -----
     `infer` names its outputs "rates", "rates_std", "factors", "factors_std", "states" (hidden
-    units of the decoder), "static_mean", "static_std", "dynamic_mean" and "dynamic_std".
+    units of the decoder), "static_mean", "static_std", "dynamic_mean" and "dynamic_std". `swap`
+    exchanges f, which a trial longer than `window_length` does not have.
 
     References
     ----------
@@ -188,42 +188,6 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         """
         return cls(**{**PAPER, **parameters})
 
-    def swap(self, X, order=None, *, mask=None, stimulus=None, identities=None):
-        """Rates of each trial's dynamics with the static latent of another trial.
-
-        Parameters
-        ----------
-        X : recordings
-            As in `fit`: trials of at most `window_length` time steps.
-        order : sequence of int, default=None
-            The trial from which trial i gets its static latent; the one before it by default.
-        mask, stimulus, identities
-            As in `fit`.
-
-        Returns
-        -------
-        list of ndarray of shape (n_timesteps, n_neurons), or 3-D array, in the form of `X`
-            Expected traces of the neurons and time steps of each trial, at posterior means; a
-            neuron unknown to the model has its own mean.
-
-        Raises
-        ------
-        ValueError
-            If a trial is longer than a window, or `order` is no list of trials.
-        """
-        recordings, form = self._check(X, mask, None, stimulus, identities)
-        n = len(recordings)
-        order = np.roll(np.arange(n), 1) if order is None else np.asarray(order)
-        wrong = order.shape != (n,) or order.dtype.kind not in "iu"
-        if wrong or not ((order >= 0) & (order < n)).all():
-            raise ValueError(f"order must be {n} numbers of trials from 0 to {n - 1}.")
-        latents = [self._latents_of(recording) for recording in recordings]
-        rates = []
-        for recording, (_, dynamic), source in zip(recordings, latents, order):
-            static = latents[source][0]
-            rates.append(self._rates(recording, static, dynamic)[0])
-        return form.wrap(rates)
-
     def generate(self, trial, fix="static", *, n_samples=1, random_state=None):
         """New trials that keep one latent of a trial and draw the other from its prior.
 
@@ -249,44 +213,30 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         if fix not in ("static", "dynamic"):
             raise ValueError(f"fix must be 'static' or 'dynamic', got {fix!r}.")
         check_positive("n_samples", n_samples)
-        recordings, _ = self._check([trial])
-        static, dynamic = self._latents_of(recordings[0])
+        (recording,), _ = self._check([trial])
+        static = self._static_latents([recording])
+        (batch,) = self._pieces(recording)
         seed = check_random_state(random_state).randint(2**31 - 1)
         with seeded(seed, torch.device("cpu")):
             if fix == "static":
-                dynamic = self.network_.dynamic_prior.sample(n_samples, dynamic.shape[1])
+                dynamic = self.network_.dynamic_prior.sample(n_samples, recording.n_timesteps)
             else:
+                dynamic = self._dynamic_latents(batch)
                 static = self.network_.static_prior.sample(n_samples)
-        static, dynamic = static.expand(n_samples, -1), dynamic.expand(n_samples, -1, -1)
-        return self._rates(recordings[0], static, dynamic)
+        return self._own_mean_where_unknown(self._rates(batch, static, dynamic), recording)
 
-    def _latents_of(self, recording):
-        """Posterior means of a trial, (1, static_dim) and (1, n_timesteps, dynamic_dim)."""
-        if recording.n_timesteps > self.window_length:
-            raise ValueError(
-                f"a trial has {recording.n_timesteps} time steps, more than one window of "
-                f"{self.window_length}: it has no single static latent."
-            )
-        with torch.inference_mode():
-            path = self.network_.mean_path(self._batch_of(recording))
-        return path.static.mean, path.dynamic.mean
-
-    def _rates(self, recording, static, dynamic):
-        """Expected traces of the neurons of a recording, (draws, n_timesteps, n_neurons)."""
-        batch = self._batch_of(recording)
-        network = self.network_
-        with torch.inference_mode():
-            stimulus = network.stimulus(batch).expand(len(dynamic), -1, -1)
-            factors = network.unroll(static.expand(len(dynamic), -1), dynamic, stimulus)
-            rates = network.likelihood.mean(*network.decode(factors, batch)).numpy()
-        # As in `predict`: of a neuron unknown to the model only its own mean is known.
-        known, (own, _) = batch.neurons[0].numpy() >= 0, own_moments(recording)
-        return np.where(known, rates, own).astype(recording.traces.dtype)
-
-    def _batch_of(self, recording):
-        rows = self._vocabulary.rows([recording])
-        store = self._store([recording], rows, torch.device("cpu"), torch.float32)
-        return store.batch(np.array([(0, 0, recording.n_timesteps)]))
+    def _static_latents(self, recordings):
+        """Posterior mean of f of each trial, (n_recordings, static_dim)."""
+        found = []
+        for recording in recordings:
+            if recording.n_timesteps > self.window_length:
+                raise ValueError(
+                    f"a trial has {recording.n_timesteps} time steps, more than one window of "
+                    f"{self.window_length}: it has no single static latent."
+                )
+            with torch.inference_mode():
+                found.append(self.network_.mean_path(*self._pieces(recording)).static.mean)
+        return torch.cat(found)
 
     def _check_parameters(self):
         super()._check_parameters()

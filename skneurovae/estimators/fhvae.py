@@ -9,6 +9,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.estimators.sequential import SequentialEstimator
+from skneurovae.estimators.sequential_swap import SwapMixin
 from skneurovae.networks.sequential_models import FHVAENetwork
 from skneurovae.recordings.batches import make_batches
 
@@ -20,7 +21,7 @@ PAPER = {
 }  # fmt: skip
 
 
-class FHVAE(SequentialEstimator):
+class FHVAE(SwapMixin, SequentialEstimator):
     """Factorized hierarchical variational autoencoder (Hsu, Zhang & Glass 2017).
 
     Recordings are cut into segments, windows of `window_length`. A segment has two vectors: a
@@ -90,7 +91,8 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
     -----
     `infer` names its outputs "rates", "rates_std", "factors", "factors_std", "states" (of the
     LSTM), "static_mean", "static_std", and "dynamic_mean", "dynamic_std" at every time step of
-    their segment.
+    their segment. `swap` gives every segment the vector of another sequence in place of f and keeps
+    its z; segments do not overlap there.
 
     References
     ----------
@@ -199,11 +201,13 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         Hsu, Zhang & Glass (2017), section 3.2.
         """
         recordings, _ = self._check(X, mask, None, stimulus, identities)
+        return self._static_latents(recordings).numpy()
+
+    def _static_latents(self, recordings):
         rows = self._vocabulary.rows(recordings)
         store = self._store(recordings, rows, torch.device("cpu"), torch.float32)
         sequence, names = self._sequences_of(recordings)
-        vectors = self._closed_form(self.network_, store, sequence, len(names))
-        return vectors[sequence].numpy()
+        return self._closed_form(self.network_, store, sequence, len(names))[sequence]
 
     def _closed_form(self, network, store, sequence, n_sequences, prepare=lambda batch: batch):
         """Vectors from segments that do not overlap.

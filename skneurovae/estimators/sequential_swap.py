@@ -1,0 +1,86 @@
+"""Static and dynamic latents of different trials put together."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from skneurovae.baselines.missing_factor_analysis import own_moments
+
+
+class SwapMixin:
+    """`swap`, of estimators that infer a dynamic latent without the generator's help.
+
+    Hooks
+    -----
+    _static_latents(recordings) : Tensor of shape (n_recordings, static_dim)
+        Posterior mean of what belongs to a recording as a whole.
+    """
+
+    def swap(self, X, order=None, *, mask=None, stimulus=None, identities=None):
+        """Rates of each trial's dynamics with the static latent of another trial.
+
+        Parameters
+        ----------
+        X : recordings
+            As in `fit`.
+        order : sequence of int, default=None
+            The trial from which trial i gets its static latent; the one before it by default.
+        mask, stimulus, identities
+            As in `fit`.
+
+        Returns
+        -------
+        list of ndarray of shape (n_timesteps, n_neurons), or 3-D array, in the form of `X`
+            Expected traces of the neurons and time steps of each trial, at posterior means; a
+            neuron unknown to the model has its own mean. What static and dynamic latents of a
+            trial are is said in the notes of the class.
+
+        Raises
+        ------
+        ValueError
+            If `order` is no list of trials, or a trial has no single static latent.
+        """
+        recordings, form = self._check(X, mask, None, stimulus, identities)
+        n = len(recordings)
+        order = np.roll(np.arange(n), 1) if order is None else np.asarray(order)
+        wrong = order.shape != (n,) or order.dtype.kind not in "iu"
+        if wrong or not ((order >= 0) & (order < n)).all():
+            raise ValueError(f"order must be {n} numbers of trials from 0 to {n - 1}.")
+        static = self._static_latents(recordings)
+        rates = []
+        for recording, source in zip(recordings, order):
+            pieces = [
+                self._rates(batch, static[source, None], self._dynamic_latents(batch))[0]
+                for batch in self._pieces(recording)
+            ]
+            rates.append(self._own_mean_where_unknown(np.concatenate(pieces), recording))
+        return form.wrap(rates)
+
+    def _pieces(self, recording):
+        """Batches of one window each, which together are a recording and do not overlap."""
+        rows = self._vocabulary.rows([recording])
+        store = self._store([recording], rows, torch.device("cpu"), torch.float32)
+        stops = [*range(self.window_length, recording.n_timesteps, self.window_length)]
+        bounds = [0, *stops, recording.n_timesteps]
+        return [store.batch(np.array([(0, *span)])) for span in zip(bounds, bounds[1:])]
+
+    def _dynamic_latents(self, batch):
+        """Posterior means of a window, (1, steps, dynamic_dim)."""
+        with torch.inference_mode():
+            return self.network_.mean_path(batch).dynamic.mean
+
+    def _rates(self, batch, static, dynamic):
+        """Expected traces of a window, (draws, n_timesteps, n_neurons), of latents given."""
+        network = self.network_
+        n_draws = max(len(static), len(dynamic))
+        with torch.inference_mode():
+            stimulus = network.stimulus(batch).expand(n_draws, -1, -1)
+            latents = static.expand(n_draws, -1), dynamic.expand(n_draws, -1, -1)
+            factors = network.unroll(*latents, stimulus)
+            return network.likelihood.mean(*network.decode(factors, batch)).numpy()
+
+    def _own_mean_where_unknown(self, rates, recording):
+        """As in `predict`: of a neuron unknown to the model only its own mean is known."""
+        known = self._vocabulary.rows([recording])[0] >= 0
+        return np.where(known, rates, own_moments(recording)[0]).astype(recording.traces.dtype)
