@@ -273,6 +273,7 @@ def test_dropout_keeps_the_mean_of_the_input():
 def test_the_loss_is_minus_the_bound(name):
     """With weights of one, without dropout, on average over draws of the posterior."""
     network, batch = network_and_batch(name, dropout=0.0, coordinated_dropout=0.0)
+    network.beta_static = network.beta_dynamic = 1.0
     network.n_samples = 2000
     n = batch.observed.sum()
     with torch.no_grad():

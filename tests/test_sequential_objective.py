@@ -104,7 +104,8 @@ def test_dsae_with_an_autoregressive_prior_pays_the_exact_divergence(monkeypatch
 @pytest.mark.parametrize("name", MODELS)
 def test_history_holds_the_parts_of_the_loss(name):
     weights = {"beta_static": 0.7, "dropout": 0.0, "coordinated_dropout": 0.0, "kl_warmup": 0.0}
-    dynamic = 1.0 if name == "lfads without controller" else 1.9
+    # Without controller nothing but the default is allowed.
+    dynamic = MODELS[name]().beta_dynamic if name == "lfads without controller" else 1.9
     model = MODELS[name](early_stopping=False, beta_dynamic=dynamic, **weights).fit(TRIALS)
     assert len(model.history_) == len(model.loss_curve_) == 2
     for loss, parts in zip(model.loss_curve_, model.history_):
