@@ -119,7 +119,6 @@ class Ours:
             "hidden_dim": training.hidden_dim,
             "steps_per_epoch": per_epoch,
             "max_iter": training.n_steps // per_epoch,
-            "standardize": False,
             "early_stopping": False,
             "random_state": seed,
             "device": "cpu",
@@ -137,12 +136,12 @@ class Ours:
         return self.model.transform([Recording(traces)])[0]
 
 
-# Ours with what `cebra` does, and with what it does not: traces in units of their spread, and the
-# weights that embed held-out data best. Both have the same number of steps at most.
+# Ours with what `cebra` does, and with what it does not: the weights that embed held-out data best.
+# Both have the same number of steps at most.
 ARMS = {
     "cebra": Cebra,
     "ours, alike": Ours,
-    "ours, default": partial(Ours, standardize=True, early_stopping=True),
+    "ours, default": partial(Ours, early_stopping=True),
 }
 
 

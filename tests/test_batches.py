@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skneurovae.recordings import Recording
+from skneurovae.recordings import Recording, check_recordings
 from skneurovae.recordings.batches import RecordingStore, make_batches
 from skneurovae.recordings.windows import plan_windows
 
@@ -73,6 +73,15 @@ def test_absent_behavior_and_stimulus():
     batch = store.batch([(0, 0, 4)])
     assert batch.behavior.shape == (1, 4, 3)
     assert not batch.behavior_observed.any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_traces_whose_sum_overflows_are_finite_and_complete():
+    traces = np.full((6, 2), 3e38, dtype=np.float32)
+    (recording,), _ = check_recordings([traces])
+    batch = make_store([recording]).batch([(0, 0, 6)])
+    assert batch.observed.all()
+    assert batch.traces.unique().tolist() == [float(traces[0, 0])]
 
 
 def test_arrays_are_copied_and_may_be_read_only(tmp_path):

@@ -280,8 +280,8 @@ def test_wrong_parts(parameters, message, data):
 
 
 def test_training_goes_on_with_the_same_standardization_only(data):
-    made = model(max_iter=1).fit(data[0]).set_params(standardize=False)
-    with pytest.raises(ValueError, match="standardize is False, but the last fit had True"):
+    made = model(max_iter=1).fit(data[0]).set_params(standardize=True)
+    with pytest.raises(ValueError, match="standardize is True, but the last fit had False"):
         made.partial_fit(data[0])
 
 

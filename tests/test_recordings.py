@@ -211,6 +211,10 @@ WRONG = {
     "no neurons": (lambda: check_recordings(np.zeros((2, 4, 0))), r"recording 0 .*got \(4, 0\)"),
     "infinite array": (lambda: check_recordings(BAD), "X contains infinity"),
     "infinite item": (lambda: check_recordings([X, BAD]), "traces of recording 1 hold infinity"),
+    "infinite and NaN": (
+        lambda: check_recordings([np.array([[np.inf, np.nan], [-np.inf, 1.0]])]),
+        "traces of recording 0 hold infinity",
+    ),
     "all NaN": (lambda: check_recordings([X, X * np.nan]), "recording 1 are all NaN"),
     "all NaN array": (lambda: check_recordings(X * np.nan), "recording 0 are all NaN"),
     "all masked": (

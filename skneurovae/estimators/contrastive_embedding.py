@@ -87,8 +87,10 @@ default="offset10"
         Of "attention" only: None is 1 and 4. Twice `n_heads` must divide `hidden_dim`.
     dropout : float or None, default=None
         Of "attention" only: None is 0.
-    standardize : bool, default=True
-        Divide traces by the standard deviation of the neuron. Its mean is always taken off.
+    standardize : bool, default=False
+        Divide traces by the standard deviation of the neuron: for neurons in different units. Where
+        many hardly fire it raises their noise, and CEBRA does not do it. The mean is always taken
+        off.
     noise : float, default=0.0
         Augmentation: standard deviation of noise, in those of the neuron (without `standardize`, in
         units of the traces).
@@ -207,7 +209,7 @@ default="offset10"
         delta=None, discrete=None, circular=None, prior="empirical", objective="infonce",
         gamma=None, similarity="cosine", normalize="auto", temperature=1.0,
         learn_temperature=False, min_temperature=None, hidden_dim=None, n_layers=None, n_heads=None,
-        dropout=None, standardize=True, noise=0.0, time_jitter=0, neuron_dropout=0.0,
+        dropout=None, standardize=False, noise=0.0, time_jitter=0, neuron_dropout=0.0,
         amplitude_jitter=0.0, jacobian_penalty=0.0, batch_size=512, steps_per_epoch=100,
         max_iter=30, learning_rate=1e-3, weight_decay=0.0, early_stopping=True,
         validation_fraction=0.15, n_iter_no_change=10, tol=1e-3, warm_start=False,

@@ -17,7 +17,7 @@ from skneurovae.recordings.pairs import Pairing, PairSampler
 from skneurovae.recordings.strips import by_session
 from skneurovae.recordings.windows import plan_windows
 
-STRETCH = 4096  # time steps of a window in inference
+STRETCH = 16384  # time steps in inference: of a window, and of all windows at a time
 CHUNK = 256  # time steps whose derivatives are taken at once
 # Batches that a score is the mean of, and references in each: always these, so that scores compare.
 SCORED = (16, 512)
@@ -245,9 +245,8 @@ class ContrastiveTraining:
         left, right = receptive_field(self._arguments["network"])
         return left, right - 1
 
-    @property
-    def _n_windows(self):
-        return 4
+    def _n_windows(self, plan):
+        return max(1, STRETCH // int((plan[:, 2] - plan[:, 1]).max()))
 
 
 def session_order(rows):

@@ -96,8 +96,9 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             store = self._store(
                 [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
             )
+            plan = self._plan(store.lengths)
             stitched = infer_windows(
-                store, self._plan(store.lengths), self._n_windows, partial(function, network),
+                store, plan, self._n_windows(plan), partial(function, network),
                 causal=getattr(self, "causal", False), context=self._context,
             )  # fmt: skip
             for i, result in zip(kept, stitched):
@@ -107,9 +108,8 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     # Steps before and after that a result depends on, where that is less than a window.
     _context = None
 
-    @property
-    def _n_windows(self):
-        """Windows at a time in inference."""
+    def _n_windows(self, plan):
+        """Windows of a plan at a time in inference."""
         return self.batch_size
 
     def _store(self, recordings, rows, device, dtype):

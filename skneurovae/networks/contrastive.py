@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from skneurovae.networks.base import LatentNetwork
@@ -220,6 +219,10 @@ class ContrastiveNetwork(LatentNetwork):
         -------
         Tensor of shape (*steps.shape, n_components)
         """
+        return self.finish(self._embed(strips, steps, augmentation))
+
+    def _embed(self, strips, steps, augmentation):
+        """What `finish` makes the embedding of."""
         position = strips.window[steps.reshape(-1)]
         n, total, length = len(position), strips.n_padded, self.window - self.table.kernel + 1
         order = None
@@ -236,16 +239,16 @@ class ContrastiveNetwork(LatentNetwork):
         features = (_gather(features, position, 1) if dense else features)[0]
         if order is not None:
             features = torch.empty_like(features).index_copy(0, order, features)
-        return self.finish(features.view(*steps.shape, -1))
+        return features.view(*steps.shape, -1)
 
     def _all_features(self, strips):
-        """First layer over all sessions end to end, (n_padded, 1, C)."""
+        """First layer over all sessions end to end; no rows are added after the last one."""
         pieces = []
         for number, (traces, rows) in enumerate(zip(strips.traces, strips.neurons)):
+            if pieces:  # rows that no window reads keep the numbers of the others in place
+                pieces.append(pieces[-1].new_zeros(self.table.kernel - 1, *pieces[-1].shape[1:]))
             missing = None if strips.missing is None else strips.missing[number][:, None]
-            features = self.table(traces[:, None], missing, rows)
-            # Rows that no window reads keep the numbers of the others in place.
-            pieces.append(F.pad(features, (0, 0, 0, 0, 0, self.table.kernel - 1)))
+            pieces.append(self.table(traces[:, None], missing, rows))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def window_features(self, strips, position, augmentation=None):
@@ -265,7 +268,9 @@ class ContrastiveNetwork(LatentNetwork):
         augmented = self.training and self.augmentation.active
         sizes = [steps.numel() for steps in batch.steps]
         steps = torch.cat([steps.reshape(-1) for steps in batch.steps])
-        embedding = self.embed(batch.strips, steps, self.augmentation if augmented else None)
+        embedding = self._embed(batch.strips, steps, self.augmentation if augmented else None)
+        if self.similarity != "cosine":  # which makes lengths 1 itself
+            embedding = self.finish(embedding)
         total, bits = 0.0, []
         for number, piece in enumerate(embedding.split(sizes)):
             piece = piece.view(*batch.steps[number].shape, -1)
@@ -284,7 +289,9 @@ class ContrastiveNetwork(LatentNetwork):
     def ratios(self, triples, number):
         """Log ratios of a part from embeddings (3, S, n, K), and the number of negatives."""
         part = self.parts[number]
-        triples = triples[..., part.start : part.stop].float()
+        if (part.start, part.stop) != (0, self.n_components):  # the gradient of a slice is a copy
+            triples = triples[..., part.start : part.stop]
+        triples = triples.float()
         if not part.within:
             triples = triples.flatten(1, 2)
         scale = self.temperatures[number]()

@@ -209,16 +209,18 @@ class NeuronTable(nn.Module):
         -------
         Tensor of shape (length - kernel + 1, M, width)
         """
-        gaps = ~observed
-        if bool(gaps.any()):
+        if not bool(observed.all()):
             centered = self.standardize(traces, observed, rows)
             products = self._products(centered, self.weight, rows)
-            products = products + self._products(gaps.to(traces.dtype), self.missing, rows)
+            products = products + self._products((~observed).to(traces.dtype), self.missing, rows)
         else:  # kernels are scaled in the place of traces, of which there are more
             centered, scale = traces - self.offset[rows], self.scale[rows]
             products = self._products(centered, self.weight, rows, scale)
-        which = torch.arange(len(traces), device=index.device)
-        laid = products[which, index]  # (length, M, kernel, width)
+        # Whole rows by one index: far faster than an index per axis.
+        n_timesteps = traces.shape[1]
+        index = index + n_timesteps * torch.arange(len(traces), device=index.device)
+        laid = products.view(-1, self.kernel * self.width).index_select(0, index.reshape(-1))
+        laid = laid.view(*index.shape, self.kernel, self.width)
         n = len(index) - self.kernel + 1
         total = laid[:n, :, 0] + self.bias
         for lag in range(1, self.kernel):

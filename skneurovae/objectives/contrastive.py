@@ -52,16 +52,17 @@ def log_ratios(reference, positive, negative, *, similarity, scale):
     """
     if similarity == "cosine":
         reference, positive, negative = map(unit_vectors, (reference, positive, negative))
+        reference = scale * reference  # rather than every pair
         near = (reference * positive).sum(-1)
         far = reference @ negative.mT
     elif similarity == "euclidean":
-        near = -(reference - positive).square().sum(-1)
+        near = -scale * (reference - positive).square().sum(-1)
         squares = reference.square().sum(-1)[..., None] + negative.square().sum(-1)[..., None, :]
         # Rounding must not make a distance negative.
-        far = (2 * (reference @ negative.mT) - squares).clamp(max=0)
+        far = scale * (2 * (reference @ negative.mT) - squares).clamp(max=0)
     else:
         raise ValueError(f"similarity must be 'cosine' or 'euclidean', got {similarity!r}.")
-    return scale * near - torch.logsumexp(scale * far, -1)
+    return near - torch.logsumexp(far, -1)
 
 
 def contrastive_loss(ratios, objective="infonce", gamma=2.0):

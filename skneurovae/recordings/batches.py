@@ -239,9 +239,11 @@ def _tensors(recording, name, n_columns, dtype, index):
     array = getattr(recording, name)
     if array is None:
         array = np.full((recording.n_timesteps, n_columns), np.nan)
-    observed = ~np.isnan(array)
-    # One pass over large arrays less where nothing is missing.
-    filled = np.array(array) if observed.all() else np.where(observed, array, 0)
+    # Passes over large arrays less where nothing is missing: NaN would be in the sum.
+    with np.errstate(over="ignore"):
+        complete = np.isfinite(array.sum())
+    observed = np.ones(array.shape, dtype=bool) if complete else ~np.isnan(array)
+    filled = np.array(array) if complete or observed.all() else np.where(observed, array, 0)
     values = torch.from_numpy(filled)
     narrower = values.dtype.itemsize > dtype.itemsize
     values = values.to(dtype)

@@ -248,7 +248,9 @@ def _check_traces(value, mask, index, reset):
         raise ValueError(
             f"{what} must have shape (n_timesteps, n_neurons), at least 1 each; got {traces.shape}."
         )
-    if np.isinf(traces).any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(traces.sum())  # one cheap pass that settles nearly all cases
+    if not finite and np.isinf(traces).any():
         raise ValueError(f"{what} hold infinity; give finite values, NaN = not observed.")
     if mask is not None:
         observed = np.asarray(mask)
@@ -260,7 +262,7 @@ def _check_traces(value, mask, index, reset):
         if observed.dtype != bool and not np.isin(observed, (0, 1)).all():
             raise ValueError(f"mask of recording {index} must be True (observed) or False.")
         traces = np.where(observed.astype(bool), traces, np.nan)
-    if reset and np.isnan(traces).all():
+    if reset and not (finite and mask is None) and np.isnan(traces).all():
         raise ValueError(f"{what} are all NaN or masked; at least one entry must be observed.")
     return traces
 

@@ -215,7 +215,10 @@ class _Run:
         self.n_steps, self.validate = n_steps, validate
         self.device = next(network.parameters()).device
         self.optimizer = torch.optim.AdamW(
-            network.parameter_groups(settings.weight_decay), betas=settings.betas
+            network.parameter_groups(settings.weight_decay),
+            betas=settings.betas,
+            # One kernel for all of an update; not every device has it.
+            fused=self.device.type in ("cpu", "cuda"),
         )
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience, settings.tol)
