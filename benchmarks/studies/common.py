@@ -57,7 +57,6 @@ def kept(plan, run, arguments):
     """
 
     def one(**settings):
-        torch.set_num_threads(arguments.threads)  # UMAP changes it
         rows, panels = run(**settings)
         numbers = [{k: v if isinstance(v, str) else float(v) for k, v in r.items()} for r in rows]
         return {"rows": numbers, "panels": panels}
@@ -118,9 +117,12 @@ def _umap(n_components, seed, train, test):
 
     from umap import UMAP
 
+    n_threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about threads, since a seed is given
-        return _fitted(UMAP(n_components=n_components, random_state=seed), train, test)
+        found = _fitted(UMAP(n_components=n_components, random_state=seed), train, test)
+    torch.set_num_threads(n_threads)  # numba changes that of all who share its OpenMP
+    return found
 
 
 def _tsne(n_components, seed, train, test):
