@@ -19,7 +19,7 @@ from sklearn.manifold import TSNE
 from skneurovae import ContrastiveEmbedding
 
 HAS_UMAP = importlib.util.find_spec("umap") is not None
-N_SHOWN = 500  # points of a figure
+N_SHOWN = 400  # points of a figure
 
 
 def parse(doc, **defaults):
@@ -76,8 +76,9 @@ def shown(embedding, color):
     z = np.asarray(embedding, float)[chosen]
     if z.shape[1] > 3:
         z = PCA(3).fit_transform(z)
+    z = (z - z.mean(0)) / max(z.std(), 1e-12)  # figures have no units; so few digits do
     return {
-        "z": z.round(4).tolist(),
+        "z": z.round(3).tolist(),
         "color": np.asarray(color, float).ravel()[chosen].round(4).tolist(),
     }
 
@@ -193,5 +194,5 @@ def scatters(panels, path, *, label, cmap="hsv"):
 def save(figure, path):
     """Save a figure where its folder may not be yet."""
     path.parent.mkdir(exist_ok=True, parents=True)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=72)
     print(f"Figure: {path}")

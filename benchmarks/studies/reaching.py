@@ -119,7 +119,7 @@ def run(name, seed, n_steps, *, folder):
 
 
 def main():
-    arguments = parse(__doc__, seeds=2, steps=300)
+    arguments = parse(__doc__, seeds=3, steps=300)
     first = None
     for name, *_ in sources(arguments.folder):
         plan = [{"name": name, "seed": seed} for seed in range(arguments.seeds)]
