@@ -98,7 +98,6 @@ def run(name, what, n_seeds, n_steps, *, folder):
             "decoding R²": record["score"],
             "of latents shifted in time": record["null"],
             "linear baseline": record["baseline"],
-            "seconds of a fit": record["fit_seconds"],
         })  # fmt: skip
     return rows, {}
 

@@ -14,17 +14,19 @@ from __future__ import annotations
 import numpy as np
 from common import baselines, embedding_model, kept, parse, save, scatters, shown, table
 from embeddings import DATA, decode, holdout, read
+from scipy.ndimage import uniform_filter1d
 
 from skneurovae import Recording
 from skneurovae.datasets import make_linear_track
 from skneurovae.metrics import consistency
 
 N_FOLDS, GAP, OFFSET = 5, 40, 10
+WINDOW = 10  # of the network, in time steps
 WIDTH = 8  # components of what is decoded
 N_LANDMARKS = 200  # of persistent homology
-N_ANIMALS, LENGTH, SHARE = 4, 6000, 0.7  # of the length to train on, for consistency
+N_ANIMALS, LENGTH, SHARE = 4, 6000, 0.6  # of the length to train on, for consistency
 # Components and bins of consistency: the map between animals is fitted to 24 bins.
-NARROW, N_BINS = 3, 25
+NARROW, N_BINS, N_BLOCKS = 3, 25, 10
 # One in so many time steps is shown to the baselines: neighbor graphs are slow.
 EVERY = 5
 
@@ -81,20 +83,35 @@ def decoding(name, seed, n_steps, folder, simulated):
         model = fit(recording, pieces, conditional, seed, n_steps, labels)
         inside = [model.transform(x[p]) for p in pieces]
         found[case] = (inside, [behavior[p] for p in pieces], model.transform(x[test]))
-    train = np.concatenate([x[p] for p in pieces])[::EVERY]
-    of_train = np.concatenate([behavior[p] for p in pieces])[::EVERY]
+    return decoded(name, found, behavior[test])
+
+
+def neighbors(name, seed, n_steps, folder, simulated):
+    """The same from baselines, which are given averages over the window that the network sees."""
+    recording = animals(folder, seed, simulated)[name]
+    x, behavior = recording.traces.astype(float), recording.behavior
+    pieces, test = holdout(len(x), 1 + seed % (N_FOLDS - 1), N_FOLDS, GAP)
+    train = np.concatenate([uniform_filter1d(x[p], WINDOW, axis=0)[::EVERY] for p in pieces])
+    of_train = np.concatenate([behavior[p][::EVERY] for p in pieces])
+    held_out = uniform_filter1d(x[test], WINDOW, axis=0)
+    found = {}
     for case, embed in baselines(3, seed).items():
-        inside, outside = embed(train, x[test])
+        inside, outside = embed(train, held_out)
         found[case] = ([inside], [of_train], outside)
+    return decoded(name, found, behavior[test])
+
+
+def decoded(name, found, behavior):
+    """Rows and panels of embeddings: (of training pieces, their behavior, held out) by name."""
     rows, panels = [], {}
     for case, (inside, b, outside) in found.items():
-        r2, error = decode(inside, [a[:, :1] for a in b], outside, behavior[test, :1])
-        way, _ = decode(inside, [a[:, 1:] for a in b], outside, behavior[test, 1:])
+        r2, error = decode(inside, [a[:, :1] for a in b], outside, behavior[:, :1])
+        way, _ = decode(inside, [a[:, 1:] for a in b], outside, behavior[:, 1:])
         rows.append({
             "recording": name, "model": case, "position R²": r2,
             "median error (% of the track)": 100 * error, "direction R²": way,
         })  # fmt: skip
-        panels[case] = shown(outside, behavior[test, 0] * behavior[test, 1])
+        panels[case] = shown(outside, behavior[:, 0] * behavior[:, 1])
     return rows, panels
 
 
@@ -125,7 +142,7 @@ def between(seed, n_steps, folder, simulated):
         rows.append({
             "animals": f"{len(rats)} {kind}",
             "model": case,
-            "held out": consistency(parts[1], labels=of_test, n_bins=N_BINS, n_blocks=6)[1],
+            "held out": consistency(parts[1], labels=of_test, n_bins=N_BINS, n_blocks=N_BLOCKS)[1],
             "training data, in sample": consistency(
                 parts[0], labels=of_train, n_bins=N_BINS, cross_fitted=False
             )[1],
@@ -191,7 +208,7 @@ def diagram_figure(panels, path):
     save(figure, path)
 
 
-PARTS = {"decoding": decoding, "between": between, "topology": topology}
+PARTS = {"decoding": decoding, "neighbors": neighbors, "between": between, "topology": topology}
 
 
 def main():
@@ -209,10 +226,10 @@ def main():
         plan = [{"what": what, "simulated": simulated, "seed": s, **settings} for s in seeds]
         return kept(plan, run, arguments)
 
-    found = [rows_of("decoding", name=name) for name in names]
+    found = [rows_of(what, name=name) for name in names for what in ("decoding", "neighbors")]
     table([row for rows, _ in found for row in rows], ["recording", "model"])
     scatters(
-        found[0][1], arguments.figures / "study_linear_track.png", cmap="twilight",
+        found[0][1] | found[1][1], arguments.figures / "study_linear_track.png", cmap="twilight",
         label="position (of the track), negative on the way back",
     )  # fmt: skip
     # Simulated rats in any case: of real ones there is one pair.

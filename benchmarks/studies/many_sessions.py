@@ -92,7 +92,7 @@ def run(seed, n_steps, *, folder):
             "training": case,
             "position R²": np.mean([f[0] for f in found]),
             "consistency, held out": consistency(
-                [f[2] for f in found], labels=labels[0], n_bins=N_BINS, n_blocks=6
+                [f[2] for f in found], labels=labels[0], n_bins=N_BINS, n_blocks=10
             )[1],
             "in sample, training data": consistency(
                 [f[1] for f in found], labels=labels[1], n_bins=N_BINS, cross_fitted=False
