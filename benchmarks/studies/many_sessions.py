@@ -22,9 +22,8 @@ from skneurovae.datasets import make_linear_track
 from skneurovae.metrics import consistency
 
 REAL = "zivlab_multiple_maps"
-N_SESSIONS, LENGTH, TEST, GAP = 4, 4000, 1500, 40
-# The map between sessions is fitted to 24 bins, so few components.
-WIDTH, N_BINS = 3, 25
+N_SESSIONS, LENGTH, TEST, GAP = 3, 4000, 1500, 40
+WIDTH, N_BINS = 8, 50  # the map between sessions is fitted to 49 bins
 FEW = (500, 1500)  # time steps of the new session that adaptation sees
 
 
@@ -129,7 +128,7 @@ def few_shot(name, joint, new, train, test, n_steps):
 
 
 def main():
-    arguments = parse(__doc__, seeds=2, steps=200)
+    arguments = parse(__doc__, seeds=2, steps=400)
     plan = [{"data": data_name(arguments.folder), "seed": s} for s in range(arguments.seeds)]
 
     def one(data, **settings):
