@@ -182,7 +182,7 @@ def scatters(panels, path, *, label, cmap="hsv"):
         place = (lines, columns, number + 1)
         axis = figure.add_subplot(*place, projection="3d" if three else None)
         points = axis.scatter(*z.T, c=panel["color"], s=2, cmap=cmap)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=8)
         axis.set(xticks=[], yticks=[])
         if three:
             axis.set(zticks=[])

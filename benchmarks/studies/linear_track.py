@@ -34,7 +34,7 @@ EVERY = 5
 def animals(folder, seed, simulated):
     """Recordings by name; behavior is position (0 to 1 along the track) and direction (-1 or 1)."""
     if simulated:
-        found, truth = make_linear_track(N_ANIMALS, n_timesteps=LENGTH, random_state=seed)
+        found, truth = make_linear_track(N_ANIMALS, n_timesteps=2 * LENGTH, random_state=seed)
         return {
             f"simulated {i}": r.replace(
                 behavior=np.column_stack([p / np.ptp(p), np.where(d > 0, 1.0, -1.0)])

@@ -19,7 +19,7 @@ from skneurovae import LFADS, NeuroBehaviorVAE
 from skneurovae.datasets import make_latent_counts
 from skneurovae.metrics import latent_r2
 
-N_TIMESTEPS, SHARE = 2000, 0.8
+N_TIMESTEPS, SHARE = 1600, 0.8
 # Time constant in time steps.
 KINDS = {"independent": None, "wandering": 20.0}
 LENGTH = 50  # of the windows of LFADS, and of NeuroBehaviorVAE where latents wander
