@@ -201,9 +201,11 @@ def goodness(
     Parameters
     ----------
     embedding : ndarray of shape (n_timesteps, n_components)
-    conditional : {"time", "time_delta", "delta", "discrete"}
+    conditional : {"time", "time_delta", "delta", "discrete", "chance"}
+        "chance": any two time steps are a pair. 0 or less, and less the more an embedding is spread
+        out, since the mean of exponentials exceeds the exponential of the mean.
     labels : ndarray of shape (n_timesteps, n_channels), default=None
-        Unless `conditional` is "time".
+        Unless `conditional` is "time" or "chance".
     time_offset : int, default=10
     similarity : {"cosine", "euclidean"}, default="cosine"
     delta : float, default=None
@@ -224,6 +226,8 @@ def goodness(
         negative = rng.integers(0, len(embedding), n)
         if conditional == "time":
             positive = reference + time_offset
+        elif conditional == "chance":
+            positive = rng.integers(0, len(embedding), n)
         elif conditional == "discrete":
             positive = same_label(labels[:, 0], reference, rng)
         else:

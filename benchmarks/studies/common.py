@@ -12,13 +12,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
+from runs import resumed
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from skneurovae import ContrastiveEmbedding
 
 HAS_UMAP = importlib.util.find_spec("umap") is not None
-N_SHOWN = 2000  # points of a figure
+N_SHOWN = 400  # points of a figure
 
 
 def parse(doc, **defaults):
@@ -31,15 +32,63 @@ def parse(doc, **defaults):
     parser.add_argument("--steps", type=int, default=defaults.get("steps", 500))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
+    name = f"study_{Path(sys.argv[0]).stem}"
+    parser.add_argument("--out", type=Path, default=Path(f"results/{name}.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     return arguments
 
 
+def kept(plan, run, arguments):
+    """Rows of all runs, and the panels of the first one that has any; runs are kept in a file.
+
+    Parameters
+    ----------
+    plan : list of dict
+        Arguments of `run`; the number of steps is added to each.
+    run : callable
+        Returns rows (dicts of numbers), and panels made by `shown`.
+    arguments : argparse.Namespace
+
+    Returns
+    -------
+    rows : list of dict
+    panels : dict
+    """
+
+    def one(**settings):
+        rows, panels = run(**settings)
+        numbers = [{k: v if isinstance(v, str) else float(v) for k, v in r.items()} for r in rows]
+        return {"rows": numbers, "panels": panels}
+
+    plan = [{**settings, "n_steps": arguments.steps} for settings in plan]
+    results = resumed(plan, one, arguments.out)
+    panels = {}
+    for result in results:
+        for title, panel in result["panels"].items():
+            panels.setdefault(title, panel)
+    return [row for result in results for row in result["rows"]], panels
+
+
+def shown(embedding, color):
+    """What a figure needs of an embedding: few points, 3 dimensions at most."""
+    chosen = np.linspace(0, len(embedding) - 1, min(N_SHOWN, len(embedding))).astype(int)
+    z = np.asarray(embedding, float)[chosen]
+    if z.shape[1] > 3:
+        z = PCA(3).fit_transform(z)
+    z = (z - z.mean(0)) / max(z.std(), 1e-12)  # figures have no units; so few digits do
+    return {
+        "z": z.round(3).tolist(),
+        "color": np.asarray(color, float).ravel()[chosen].round(4).tolist(),
+    }
+
+
 def embedding_model(n_components, seed, n_steps, **settings):
-    """ContrastiveEmbedding of at most `n_steps` steps."""
+    """ContrastiveEmbedding of at most `n_steps` steps; traces are not scaled, as in CEBRA."""
     per_epoch = math.gcd(50, n_steps)
-    settings = {"batch_size": 256, "time_offset": None, "n_iter_no_change": 5} | settings
+    settings = {
+        "batch_size": 256, "time_offset": None, "standardize": False, "n_iter_no_change": 5,
+    } | settings  # fmt: skip
     return ContrastiveEmbedding(
         n_components, steps_per_epoch=per_epoch, max_iter=max(1, n_steps // per_epoch),
         random_state=seed, device="cpu", **settings,
@@ -69,9 +118,12 @@ def _umap(n_components, seed, train, test):
 
     from umap import UMAP
 
+    n_threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about threads, since a seed is given
-        return _fitted(UMAP(n_components=n_components, random_state=seed), train, test)
+        found = _fitted(UMAP(n_components=n_components, random_state=seed), train, test)
+    torch.set_num_threads(n_threads)  # numba changes that of all who share its OpenMP
+    return found
 
 
 def _tsne(n_components, seed, train, test):
@@ -109,7 +161,7 @@ def scatters(panels, path, *, label, cmap="hsv"):
 
     Parameters
     ----------
-    panels : dict of str to (embedding, color)
+    panels : dict of str to what `shown` returns
     path : Path
     label : str
         Of the color, with its unit.
@@ -120,18 +172,17 @@ def scatters(panels, path, *, label, cmap="hsv"):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure = plt.figure(figsize=(3.1 * len(panels), 3.2), layout="constrained")
+    columns = min(len(panels), 4)
+    lines = -(-len(panels) // columns)
+    figure = plt.figure(figsize=(2.4 * columns, 2.4 * lines), layout="constrained")
     axes = []
-    for number, (title, (embedding, color)) in enumerate(panels.items()):
-        chosen = np.linspace(0, len(embedding) - 1, min(N_SHOWN, len(embedding))).astype(int)
-        z = embedding[chosen]
-        if z.shape[1] > 3:
-            z = PCA(3).fit_transform(z)
+    for number, (title, panel) in enumerate(panels.items()):
+        z = np.array(panel["z"])
         three = z.shape[1] == 3
-        place = (1, len(panels), number + 1)
+        place = (lines, columns, number + 1)
         axis = figure.add_subplot(*place, projection="3d" if three else None)
-        points = axis.scatter(*z.T, c=np.asarray(color)[chosen], s=2, cmap=cmap)
-        axis.set_title(title, fontsize=9)
+        points = axis.scatter(*z.T, c=panel["color"], s=2, cmap=cmap)
+        axis.set_title(title, fontsize=8)
         axis.set(xticks=[], yticks=[])
         if three:
             axis.set(zticks=[])
@@ -143,5 +194,5 @@ def scatters(panels, path, *, label, cmap="hsv"):
 def save(figure, path):
     """Save a figure where its folder may not be yet."""
     path.parent.mkdir(exist_ok=True, parents=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=72)
     print(f"Figure: {path}")

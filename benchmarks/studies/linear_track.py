@@ -1,9 +1,10 @@
 """Hippocampus on a linear track: decoding, hypothesis against shuffles, animals, topology.
 
-Position is decoded on held-out blocks of time; goodness of fit of true labels stands beside that of
-shuffled labels and of shuffled neural data, which must be 0; embeddings of animals with different
-cells are compared through position and direction; persistent homology tells their shape. Give the
-folder that holds buddy_hippocampus.h5 for a real rat; without, animals are simulated::
+Position is decoded on held-out blocks of time, from embeddings by time, behavior, both, and by
+shuffled labels (goodness of fit of shuffles is in shuffled.py); embeddings of animals with
+different cells are compared through position and direction; persistent homology tells their shape.
+Give the folder that holds buddy_hippocampus.h5 and nelpy_ca1.h5 for two real rats; without, they
+are simulated::
 
     python benchmarks/studies/linear_track.py [path/to/recordings]
 """
@@ -11,157 +12,175 @@ folder that holds buddy_hippocampus.h5 for a real rat; without, animals are simu
 from __future__ import annotations
 
 import numpy as np
-from common import baselines, embedding_model, parse, save, scatters, table
-from embeddings import decode, goodness, holdout, read
+from common import baselines, embedding_model, kept, parse, save, scatters, shown, table
+from embeddings import DATA, decode, holdout, read
+from scipy.ndimage import uniform_filter1d
 
+from skneurovae import Recording
 from skneurovae.datasets import make_linear_track
 from skneurovae.metrics import consistency
 
 N_FOLDS, GAP, OFFSET = 5, 40, 10
+WINDOW = 10  # of the network, in time steps
 WIDTH = 8  # components of what is decoded
-N_LANDMARKS = 250  # of persistent homology
+N_LANDMARKS = 200  # of persistent homology
+N_ANIMALS, LENGTH, SHARE = 4, 6000, 0.6  # of the length to train on, for consistency
+# Components and bins of consistency: the map between animals is fitted to 24 bins.
+NARROW, N_BINS, N_BLOCKS = 3, 25, 10
+# One in so many time steps is shown to the baselines: neighbor graphs are slow.
+EVERY = 5
 
 
-def fit(recording, kept, conditional, seed, n_steps, behavior, n_components=WIDTH, **settings):
-    labels = None if conditional == "time" else behavior
+def animals(folder, seed, simulated):
+    """Recordings by name; behavior is position (0 to 1 along the track) and direction (-1 or 1)."""
+    if simulated:
+        found, truth = make_linear_track(N_ANIMALS, n_timesteps=2 * LENGTH, random_state=seed)
+        return {
+            f"simulated {i}": r.replace(
+                behavior=np.column_stack([p / np.ptp(p), np.where(d > 0, 1.0, -1.0)])
+            )
+            for i, (r, p, d) in enumerate(zip(found, truth.position, truth.direction))
+        }
+    rat = read("buddy_hippocampus", folder, first=6577)
+    position, direction = rat.behavior.T
+    found = {"buddy_hippocampus": (rat, position, direction)}
+    if (folder / "nelpy_ca1.h5").exists():
+        rat = read("nelpy_ca1", folder, **DATA["nelpy_ca1"], first=LENGTH)
+        position = rat.behavior[:, 0]
+        # The recording has no direction: it is that of the way over half a second.
+        ahead = np.roll(position, -5) - np.roll(position, 5)
+        found["nelpy_ca1"] = (rat, position, np.where(ahead > 0, 1.0, -1.0))
+    return {
+        name: rat.replace(behavior=np.column_stack([(p - p.min()) / np.ptp(p), d]))
+        for name, (rat, p, d) in found.items()
+    }
+
+
+def fit(recording, pieces, conditional, seed, n_steps, behavior, n_components=WIDTH, **settings):
+    """A model of some pieces (slices) of a recording."""
     model = embedding_model(
         n_components, seed, n_steps, conditional=conditional, time_offset=OFFSET, **settings
     )
-    pieces = [recording.traces[p] for p in kept]
-    return model.fit(pieces, behavior=None if labels is None else [labels[p] for p in kept])
+    labels = [None if conditional == "time" else behavior[p] for p in pieces]
+    return model.fit([Recording(recording.traces[p], behavior=b) for p, b in zip(pieces, labels)])
 
 
-def decoding(name, recording, arguments):
-    """Position of held-out blocks, and goodness of fit of the hypothesis and of shuffles."""
-    rows, fits, panels = [], [], {}
+def decoding(name, seed, n_steps, folder, simulated):
+    """Position and direction of a held-out block of time."""
+    recording = animals(folder, seed, simulated)[name]
     x, behavior = recording.traces, recording.behavior
     scaled = behavior / behavior.std(0)
-    position, direction = behavior[:, 0], behavior[:, 1]
-    for seed in range(arguments.seeds):
-        kept, test = holdout(len(x), 1 + seed % (N_FOLDS - 1), N_FOLDS, GAP)
-        longest = max(kept, key=lambda p: p.stop - p.start)
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(len(x))
-        shuffled = recording.replace(traces=x[order])
-        cases = {
-            "time": ("time", recording, scaled),
-            "behavior": ("time_delta", recording, scaled),
-            "hybrid": ("hybrid", recording, scaled),
-            "behavior, labels shuffled": ("time_delta", recording, scaled[order]),
-            "behavior, traces shuffled": ("time_delta", shuffled, scaled),
-            "time, traces shuffled": ("time", shuffled, scaled),
-        }
-        found = {}
-        for case, (conditional, source, labels) in cases.items():
-            # To the last step, without early stopping, so that shuffles may overfit.
-            model = fit(source, kept, conditional, seed, arguments.steps, labels,
-                        early_stopping=False)  # fmt: skip
-            inside = [model.transform(source.traces[p]) for p in kept]
-            outside = model.transform(source.traces[test])
-            found[case] = (inside, outside)
-            if conditional != "hybrid":
-                pairs = (conditional, labels)
-                at = inside[kept.index(longest)]
-                fits.append({
-                    "recording": name,
-                    "model": case,
-                    "held out (bits)": goodness(outside, pairs[0], labels[test]),
-                    "training data (bits)": goodness(at, pairs[0], labels[longest]),
-                })  # fmt: skip
-        train = np.concatenate([x[p] for p in kept])
-        few = slice(None, None, 3)  # neighbor graphs are slow
-        for case, embed in baselines(3, seed).items():
-            inside, outside = embed(train[few], x[test])
-            found[case] = ([inside], outside)
-        joined = np.concatenate([behavior[p] for p in kept])
-        for case, (inside, outside) in found.items():
-            of_train = [behavior[p] for p in kept] if len(inside) > 1 else [joined]
-            if len(inside) == 1 and len(inside[0]) < len(joined):
-                of_train = [joined[few]]
-            r2, error = decode(inside, [b[:, :1] for b in of_train], outside, behavior[test, :1])
-            way, _ = decode(inside, [b[:, 1:] for b in of_train], outside, behavior[test, 1:])
-            rows.append({
-                "recording": name, "model": case, "position R²": r2,
-                "median error (cm)": 100 * error, "direction R²": way,
-            })  # fmt: skip
-            if seed == 0 and "traces" not in case:
-                panels[case] = (outside, position[test] * np.where(direction[test] > 0, 1, -1))
-    table(rows, ["recording", "model"])
-    table(fits, ["recording", "model"])
-    return panels
+    pieces, test = holdout(len(x), 1 + seed % (N_FOLDS - 1), N_FOLDS, GAP)
+    order = np.random.default_rng(seed).permutation(len(x))
+    cases = {
+        "time": ("time", scaled),
+        "behavior": ("time_delta", scaled),
+        "hybrid": ("hybrid", scaled),
+        "behavior, labels shuffled": ("time_delta", scaled[order]),
+    }
+    found = {}
+    for case, (conditional, labels) in cases.items():
+        model = fit(recording, pieces, conditional, seed, n_steps, labels)
+        inside = [model.transform(x[p]) for p in pieces]
+        found[case] = (inside, [behavior[p] for p in pieces], model.transform(x[test]))
+    return decoded(name, found, behavior[test])
 
 
-def animals(arguments):
-    """Consistency between four simulated animals through their place on the loop."""
-    rows, loops = [], None
-    for seed in range(arguments.seeds):
-        recordings, truth = make_linear_track(4, n_timesteps=7000, random_state=seed)
-        # Out and back is a loop: the label is how far along it.
-        loops = [np.where(d > 0, p, 3.2 - p) for p, d in zip(truth.position, truth.direction)]
-        for case, conditional in (("time", "time"), ("behavior", "time_delta")):
-            parts = ([], [])
-            for recording in recordings:
-                cut = slice(0, 4500), slice(4500 + GAP, 7000)
-                model = fit(
-                    recording, cut[:1], conditional, seed, arguments.steps, recording.behavior
+def neighbors(name, seed, n_steps, folder, simulated):
+    """The same from baselines, which are given averages over the window that the network sees."""
+    recording = animals(folder, seed, simulated)[name]
+    x, behavior = recording.traces.astype(float), recording.behavior
+    pieces, test = holdout(len(x), 1 + seed % (N_FOLDS - 1), N_FOLDS, GAP)
+    train = np.concatenate([uniform_filter1d(x[p], WINDOW, axis=0)[::EVERY] for p in pieces])
+    of_train = np.concatenate([behavior[p][::EVERY] for p in pieces])
+    held_out = uniform_filter1d(x[test], WINDOW, axis=0)
+    found = {}
+    for case, embed in baselines(3, seed).items():
+        inside, outside = embed(train, held_out)
+        found[case] = ([inside], [of_train], outside)
+    return decoded(name, found, behavior[test])
+
+
+def decoded(name, found, behavior):
+    """Rows and panels of embeddings: (of training pieces, their behavior, held out) by name."""
+    rows, panels = [], {}
+    for case, (inside, b, outside) in found.items():
+        r2, error = decode(inside, [a[:, :1] for a in b], outside, behavior[:, :1])
+        way, _ = decode(inside, [a[:, 1:] for a in b], outside, behavior[:, 1:])
+        rows.append({
+            "recording": name, "model": case, "position R²": r2,
+            "median error (% of the track)": 100 * error, "direction R²": way,
+        })  # fmt: skip
+        panels[case] = shown(outside, behavior[:, 0] * behavior[:, 1])
+    return rows, panels
+
+
+def between(seed, n_steps, folder, simulated):
+    """Consistency of animals through their place on the loop that is out and back."""
+    rats = list(animals(folder, seed, simulated).values())
+    kind = "simulated" if simulated else "real rats"
+    cuts = []
+    for rat in rats:
+        split = int(SHARE * rat.n_timesteps)
+        cuts.append((slice(0, split), slice(split + GAP, rat.n_timesteps)))
+    loops = [np.where(b[:, 1] > 0, b[:, 0], 2 - b[:, 0]) for b in (r.behavior for r in rats)]
+    rows = []
+    for case, conditional in {"time": "time", "behavior": "time_delta", "PCA": None}.items():
+        parts = ([], [])
+        for rat, (train, test) in zip(rats, cuts):
+            if conditional is None:
+                inside, outside = baselines(NARROW, seed)["PCA"](
+                    rat.traces[train], rat.traces[test]
                 )
-                for part, where in zip(parts, cut):
-                    part.append(model.transform(recording.traces[where]))
-            held_out, train = ([loop[where] for loop in loops] for where in (cut[1], cut[0]))
-            rows.append({
-                "model": case,
-                "held out": consistency(parts[1], labels=held_out, n_bins=12, n_blocks=8)[1],
-                "training data, in sample": consistency(
-                    parts[0], labels=train, n_bins=100, cross_fitted=False
-                )[1],
-            })  # fmt: skip
-    table(rows, ["model"])
+            else:
+                behavior = rat.behavior / rat.behavior.std(0)
+                model = fit(rat, [train], conditional, seed, n_steps, behavior, NARROW)
+                inside, outside = model.transform([rat.traces[train], rat.traces[test]])
+            parts[0].append(inside)
+            parts[1].append(outside)
+        of_train, of_test = ([loop[c[i]] for loop, c in zip(loops, cuts)] for i in (0, 1))
+        rows.append({
+            "animals": f"{len(rats)} {kind}",
+            "model": case,
+            "held out": consistency(parts[1], labels=of_test, n_bins=N_BINS, n_blocks=N_BLOCKS)[1],
+            "training data, in sample": consistency(
+                parts[0], labels=of_train, n_bins=N_BINS, cross_fitted=False
+            )[1],
+        })  # fmt: skip
+    return rows, {}
 
 
-def topology(recording, arguments):
+def topology(name, seed, n_steps, folder, simulated):
     """Bars of persistent homology of the behavior embedding, against shuffled labels."""
-    try:
-        from ripser import ripser
-    except ImportError:
-        print("Topology is left out: pip install 'skneurovae[benchmark]'.")
-        return
-    rows, diagrams = [], {}
+    from ripser import ripser
+
+    recording = animals(folder, seed, simulated)[name]
     everything = [slice(0, recording.n_timesteps)]
     scaled = recording.behavior / recording.behavior.std(0)
-    for seed in range(arguments.seeds):
-        rng = np.random.default_rng(seed)
-        for case, order in {
-            "behavior": slice(None),
-            "labels shuffled": rng.permutation(recording.n_timesteps),
-        }.items():
-            model = fit(recording, everything, "time_delta", seed, arguments.steps, scaled[order],
-                        n_components=3)  # fmt: skip
-            z = model.transform(recording.traces)
-            z = dense_part(z)
-            found = ripser(z, maxdim=1, n_perm=min(N_LANDMARKS, len(z)))["dgms"]
-            bars = [np.sort(np.diff(d[np.isfinite(d[:, 1])])[:, 0])[::-1] for d in found]
-            bars = [np.append(b, [0.0, 0.0]) for b in bars]
-            rows.append({
-                "labels": case,
-                "longest H1 bar": bars[1][0],
-                "second": bars[1][1],
-                "first / second": bars[1][0] / max(bars[1][1], 1e-9),
-                # One component for good, and one for each bar of H0 that stands out as H1's do.
-                "Betti 0": 1 + int((bars[0] > bars[1][0] / 2).sum()),
-                "Betti 1": int((bars[1] > bars[1][0] / 2).sum()),
-            })  # fmt: skip
-            diagrams.setdefault(case, found[1])
-    table(rows, ["labels"])
-    import matplotlib.pyplot as plt
+    order = np.random.default_rng(seed).permutation(recording.n_timesteps)
+    rows, diagrams = [], {}
+    for case, labels in {"behavior": scaled, "behavior, labels shuffled": scaled[order]}.items():
+        model = fit(recording, everything, "time_delta", seed, n_steps, labels, n_components=3)
+        z = dense_part(model.transform(recording.traces))
+        bars, loops = bars_of(ripser(z, maxdim=1, n_perm=min(N_LANDMARKS, len(z)))["dgms"])
+        rows.append({
+            "recording": name,
+            "labels": case,
+            "longest H1 bar": bars[1][0],
+            "second": bars[1][1],
+            "first / second": bars[1][0] / max(bars[1][1], 1e-9),
+            # One component for good, and one for each bar of H0 that stands out as H1's do.
+            "Betti 0": 1 + (bars[0] > bars[1][0] / 2).sum(),
+            "Betti 1": (bars[1] > bars[1][0] / 2).sum(),
+        })  # fmt: skip
+        diagrams[f"loops: {name}, {case}"] = {"z": loops.round(4).tolist()}
+    return rows, diagrams
 
-    figure, axis = plt.subplots(figsize=(3.5, 3.2), layout="constrained")
-    for case, diagram in diagrams.items():
-        axis.scatter(*diagram.T, s=10, label=case)
-    top = max(d.max(initial=0) for d in diagrams.values())
-    axis.plot([0, top], [0, top], color="gray", lw=0.8)
-    axis.set(xlabel="birth of a loop (distance)", ylabel="its death (distance)")
-    axis.legend(fontsize=8)
-    save(figure, arguments.figures / "study_linear_track_topology.png")
+
+def bars_of(diagrams):
+    """Lengths of the finite bars, from the longest, by dimension; and the diagram of loops."""
+    bars = [np.sort(np.diff(d[np.isfinite(d[:, 1])])[:, 0])[::-1] for d in diagrams]
+    return [np.append(b, [0.0, 0.0]) for b in bars], diagrams[1]
 
 
 def dense_part(z, n_neighbors=15, kept=0.8):
@@ -172,21 +191,58 @@ def dense_part(z, n_neighbors=15, kept=0.8):
     return z[distance <= np.quantile(distance, kept)]
 
 
+def diagram_figure(panels, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(3.8, 3.4), layout="constrained")
+    points = {title: np.array(panel["z"]).reshape(-1, 2) for title, panel in panels.items()}
+    for title, diagram in points.items():
+        axis.scatter(*diagram.T, s=10, label=title.removeprefix("loops: "))
+    top = max(d.max(initial=0) for d in points.values())
+    axis.plot([0, top], [0, top], color="gray", lw=0.8)
+    axis.set(xlabel="birth of a loop (distance)", ylabel="its death (distance)")
+    axis.legend(fontsize=7)
+    save(figure, path)
+
+
+PARTS = {"decoding": decoding, "neighbors": neighbors, "between": between, "topology": topology}
+
+
 def main():
-    arguments = parse(__doc__, seeds=3, steps=400)
-    if arguments.folder is None:
-        (recording,), _ = make_linear_track(1, n_timesteps=6000, random_state=0)
-        name = "simulated"
-    else:
-        name = "buddy_hippocampus"
-        recording = read(name, arguments.folder, first=6577)
-    panels = decoding(name, recording, arguments)
+    arguments = parse(__doc__, seeds=2, steps=200)
+    folder = arguments.folder
+    simulated = folder is None or not (folder / "buddy_hippocampus.h5").exists()
+    first, *others = animals(folder, 0, simulated)
+    names = [first] if simulated else [first, *others]
+    seeds = range(arguments.seeds)
+
+    def run(what, simulated, **settings):
+        return PARTS[what](folder=folder, simulated=simulated, **settings)
+
+    def rows_of(what, simulated=simulated, **settings):
+        plan = [{"what": what, "simulated": simulated, "seed": s, **settings} for s in seeds]
+        return kept(plan, run, arguments)
+
+    found = [rows_of(what, name=name) for name in names for what in ("decoding", "neighbors")]
+    table([row for rows, _ in found for row in rows], ["recording", "model"])
     scatters(
-        panels, arguments.figures / "study_linear_track.png", cmap="twilight",
-        label="position (m), negative on the way back",
+        found[0][1] | found[1][1], arguments.figures / "study_linear_track.png", cmap="twilight",
+        label="position (of the track), negative on the way back",
     )  # fmt: skip
-    animals(arguments)
-    topology(recording, arguments)
+    # Simulated rats in any case: of real ones there is one pair.
+    rows = [] if simulated else rows_of("between")[0]
+    table(rows + rows_of("between", simulated=True)[0], ["animals", "model"])
+    try:
+        import ripser  # noqa: F401
+    except ImportError:
+        print("Topology is left out: pip install 'skneurovae[benchmark]'.")
+        return
+    rows, panels = rows_of("topology", name=first)
+    table(rows, ["recording", "labels"])
+    diagram_figure(panels, arguments.figures / "study_linear_track_topology.png")
 
 
 if __name__ == "__main__":

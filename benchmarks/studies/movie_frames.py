@@ -9,7 +9,7 @@ the network "offset10", or ten frames put side by side for the baselines::
 from __future__ import annotations
 
 import numpy as np
-from common import embedding_model, parse, save, table
+from common import embedding_model, kept, parse, save, table
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -34,43 +34,50 @@ def side_by_side(repeats):
     return [np.nan_to_num(lagged(x, np.arange(-4, 6))).reshape(len(x), -1) for x in repeats]
 
 
+def run(seed, n_steps):
+    """Every area and window."""
+    recordings, truth = make_movie_responses(
+        N_REPEATS, n_frames=N_FRAMES, n_neurons=240, modalities=["spikes"], random_state=seed
+    )
+    (areas,) = truth.areas.values()
+    features = [r.stimulus for r in recordings]
+    rows = []
+    for area in truth.reliability:
+        repeats = [r.traces[:, areas == area] for r in recordings]
+        for n_frames, network in NETWORKS.items():
+            wide = side_by_side(repeats) if n_frames > 1 else repeats
+            pca = PCA(16, random_state=seed).fit(np.concatenate(wide[:-1]))
+            model = embedding_model(
+                16, seed, n_steps, network=network, conditional="time_delta", time_offset=1,
+                early_stopping=False,
+            )  # fmt: skip
+            model.fit([Recording(x, behavior=f) for x, f in zip(repeats[:-1], features)])
+            embeddings = {
+                "neighbors of traces": wide,
+                "PCA": [pca.transform(x) for x in wide],
+                "ContrastiveEmbedding": model.transform(repeats),
+            }
+            for name, z in embeddings.items():
+                error = np.abs(frames_of(z[:-1], z[-1]) - np.arange(N_FRAMES))
+                rows.append({
+                    "area": area, "frames": str(n_frames), "model": name,
+                    "exact": np.mean(error == 0),
+                    "within 1 s": np.mean(error <= RATE_HZ),
+                    "mean error (frames)": error.mean(),
+                    "median error (frames)": np.median(error),
+                })  # fmt: skip
+    return rows, {}
+
+
 def main():
     arguments = parse(__doc__, seeds=3, steps=400)
-    rows, errors = [], {}
-    for seed in range(arguments.seeds):
-        recordings, truth = make_movie_responses(
-            N_REPEATS, n_frames=N_FRAMES, n_neurons=240, modalities=["spikes"], random_state=seed
-        )
-        (areas,) = truth.areas.values()
-        for area in truth.reliability:
-            repeats = [r.traces[:, areas == area] for r in recordings]
-            features = [r.stimulus for r in recordings]
-            for n_frames, network in NETWORKS.items():
-                wide = side_by_side(repeats) if n_frames > 1 else repeats
-                pca = PCA(16, random_state=seed).fit(np.concatenate(wide[:-1]))
-                model = embedding_model(
-                    16, seed, arguments.steps, network=network, conditional="time_delta",
-                    time_offset=1, early_stopping=False,
-                )  # fmt: skip
-                model.fit([Recording(x, behavior=f) for x, f in zip(repeats[:-1], features)])
-                embeddings = {
-                    "neighbors of traces": wide,
-                    "PCA": [pca.transform(x) for x in wide],
-                    "ContrastiveEmbedding": model.transform(repeats),
-                }
-                for name, z in embeddings.items():
-                    found = frames_of(z[:-1], z[-1])
-                    error = np.abs(found - np.arange(N_FRAMES))
-                    rows.append({
-                        "area": area, "frames": n_frames, "model": name,
-                        "exact": np.mean(error == 0),
-                        "within 1 s": np.mean(error <= RATE_HZ),
-                        "mean error (frames)": error.mean(),
-                        "median error (frames)": np.median(error),
-                    })  # fmt: skip
-                    errors.setdefault((area, n_frames, name), []).append(rows[-1]["within 1 s"])
+    rows, _ = kept([{"seed": seed} for seed in range(arguments.seeds)], run, arguments)
     table(rows, ["area", "frames", "model"])
-    figure_of(errors, arguments)
+    within = {}
+    for row in rows:
+        key = row["area"], int(row["frames"]), row["model"]
+        within.setdefault(key, []).append(row["within 1 s"])
+    figure_of(within, arguments)
 
 
 def figure_of(within, arguments):
