@@ -82,7 +82,7 @@ class DSAE(SwapMixin, SequentialEstimator):
         Most time steps at once; longer recordings are cut into windows, each with its own f.
     stride, batch_size, max_iter, learning_rate, weight_decay, early_stopping, \
 validation_fraction, n_iter_no_change, tol, warm_start, random_state, device, precision, verbose
-        See `LFADS`; `learning_rate` is 2e-3 here.
+        See `LFADS`.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         free_bits=0.0, dropout=0.05, coordinated_dropout=0.2, sample_validation=0.0,
         hide_neurons=(0.0, 0.4), forward_bins=0, initialization="random", freeze_core=False,
         n_samples=20, window_length=256, stride=None, batch_size=32, max_iter=100,
-        learning_rate=2e-3, weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
+        learning_rate=1e-2, weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
         n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
         precision="float32", verbose=0,
     ):  # fmt: skip

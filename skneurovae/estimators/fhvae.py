@@ -79,7 +79,7 @@ class FHVAE(SwapMixin, SequentialEstimator):
         Time steps between segments; None is half of `window_length`. Segments cross-fade.
     batch_size, max_iter, learning_rate, weight_decay, early_stopping, validation_fraction, \
 n_iter_no_change, tol, warm_start, random_state, device, precision, verbose
-        See `LFADS`; `batch_size` is 64 and `learning_rate` 2e-3 here.
+        See `LFADS`; `batch_size` is 64 here.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         likelihood="poisson", beta_static=1.0, beta_dynamic=1.0, kl_warmup=0.0, free_bits=0.0,
         dropout=0.05, coordinated_dropout=0.2, sample_validation=0.0, hide_neurons=(0.0, 0.4),
         forward_bins=0, initialization="random", freeze_core=False, n_samples=20,
-        window_length=20, stride=None, batch_size=64, max_iter=100, learning_rate=2e-3,
+        window_length=20, stride=None, batch_size=64, max_iter=100, learning_rate=1e-2,
         weight_decay=0.0, early_stopping=True, validation_fraction=0.15, n_iter_no_change=20,
         tol=1e-4, warm_start=False, random_state=None, device="auto", precision="float32",
         verbose=0,
