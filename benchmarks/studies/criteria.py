@@ -2,8 +2,9 @@
 
 The published focal loss weighs a pair of log ratio u by (1 - p)^gamma, p = sigmoid(u), and
 multiplies u itself: beyond a minimum it penalizes pairs that are better told apart. The monotone
-form has ln p in place of u. Held-out blocks of time of a simulated latent, and with a folder of
-real recordings::
+form has ln p in place of u. With many negatives p is small at a temperature of 1, and the weight
+close to 1; so a low temperature stands beside it. Held-out blocks of time of a simulated latent, and
+with a folder of real recordings::
 
     python benchmarks/studies/criteria.py path/to/recordings
 """
@@ -29,7 +30,8 @@ CRITERIA = {
     "focal as published, gamma 1": {"objective": "focal_published", "gamma": 1.0},
     "focal as published, gamma 2": {"objective": "focal_published", "gamma": 2.0},
 }
-BY = ["recording", "criterion"]
+TEMPERATURES = (1.0, 0.1)
+BY = ["recording", "temperature", "criterion"]
 
 
 def source(name, seed, folder):
@@ -45,19 +47,23 @@ def source(name, seed, folder):
     return recording.traces[known], behavior, behavior / behavior.std(0), None
 
 
-def run(name, seed, criterion, n_steps, *, folder):
+def run(name, seed, temperature, criterion, n_steps, *, folder):
     x, behavior, labels, latent = source(name, seed, folder)
     train, test = holdout(len(x), 1 + seed % (N_FOLDS - 1), N_FOLDS, GAP)
     pairs = {"conditional": "time_delta", "time_offset": OFFSET}
     if name == "simulated":
         pairs = {"conditional": "delta", "delta": 0.1, "network": "offset1", "time_offset": None}
-    model = embedding_model(8, seed, n_steps, **pairs, **CRITERIA[criterion])
+    model = embedding_model(
+        8, seed, n_steps, temperature=temperature, **pairs, **CRITERIA[criterion]
+    )
     model.fit([Recording(x[p], behavior=labels[p]) for p in train])
     inside, outside = [model.transform(x[p]) for p in train], model.transform(x[test])
     row = {
         "recording": name,
+        "temperature": str(temperature),
         "criterion": criterion,
-        "goodness of fit, held out (bits)": goodness(  # of InfoNCE, whatever was trained
+        # Of InfoNCE at a temperature of 1, whatever was trained.
+        "goodness of fit, held out (bits)": goodness(
             outside, pairs["conditional"], labels[test], delta=pairs.get("delta")
         ),
         "kNN decoding R²": decode(inside, [behavior[p] for p in train], outside, behavior[test])[0],
@@ -72,8 +78,9 @@ def main():
     folder = arguments.folder
     names = [n for n in NAMES if n == "simulated" or (folder and (folder / f"{n}.h5").exists())]
     plan = [
-        {"name": name, "seed": seed, "criterion": criterion}
+        {"name": name, "seed": seed, "temperature": temperature, "criterion": criterion}
         for name in names
+        for temperature in TEMPERATURES
         for seed in range(arguments.seeds)
         for criterion in CRITERIA
     ]
