@@ -3,8 +3,8 @@
 The published focal loss weighs a pair of log ratio u by (1 - p)^gamma, p = sigmoid(u), and
 multiplies u itself: beyond a minimum it penalizes pairs that are better told apart. The monotone
 form has ln p in place of u. With many negatives p is small at a temperature of 1, and the weight
-close to 1; so a low temperature stands beside it. Held-out blocks of time of a simulated latent, and
-with a folder of real recordings::
+close to 1; so a low temperature stands beside it. Held-out blocks of time of a simulated latent,
+and with a folder of real recordings::
 
     python benchmarks/studies/criteria.py path/to/recordings
 """
