@@ -12,6 +12,12 @@ torch.set_num_threads(1)
 threadpool_limits(1)
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Weights that a test disturbs are the same in every run and order."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def worms():
     """Five animals with different neurons, behavior and gaps."""

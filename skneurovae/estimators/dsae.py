@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.estimators.generation import check_positive
 from skneurovae.estimators.sequential import SequentialEstimator
-from skneurovae.estimators.sequential_swap import SwapMixin
+from skneurovae.estimators.sequential_swap import SwapMixin, own_mean_where_unknown
 from skneurovae.networks.sequential_models import DSAENetwork
 from skneurovae.training import seeded
 
@@ -214,8 +214,9 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
             raise ValueError(f"fix must be 'static' or 'dynamic', got {fix!r}.")
         check_positive("n_samples", n_samples)
         (recording,), _ = self._check([trial])
-        static = self._static_latents([recording])
-        (batch,) = self._pieces(recording)
+        (row,) = self._vocabulary.rows([recording])
+        static = self._static_latents([recording], [row])
+        (batch,) = self._pieces(recording, row)
         seed = check_random_state(random_state).randint(2**31 - 1)
         with seeded(seed, torch.device("cpu")):
             if fix == "static":
@@ -223,19 +224,19 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
             else:
                 dynamic = self._dynamic_latents(batch)
                 static = self.network_.static_prior.sample(n_samples)
-        return self._own_mean_where_unknown(self._rates(batch, static, dynamic), recording)
+        return own_mean_where_unknown(self._rates(batch, static, dynamic), recording, row)
 
-    def _static_latents(self, recordings):
+    def _static_latents(self, recordings, rows):
         """Posterior mean of f of each trial, (n_recordings, static_dim)."""
         found = []
-        for recording in recordings:
+        for recording, row in zip(recordings, rows):
             if recording.n_timesteps > self.window_length:
                 raise ValueError(
                     f"a trial has {recording.n_timesteps} time steps, more than one window of "
                     f"{self.window_length}: it has no single static latent."
                 )
             with torch.inference_mode():
-                found.append(self.network_.mean_path(*self._pieces(recording)).static.mean)
+                found.append(self.network_.mean_path(*self._pieces(recording, row)).static.mean)
         return torch.cat(found)
 
     def _check_parameters(self):

@@ -92,7 +92,8 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
     `infer` names its outputs "rates", "rates_std", "factors", "factors_std", "states" (of the
     LSTM), "static_mean", "static_std", and "dynamic_mean", "dynamic_std" at every time step of
     their segment. `swap` gives every segment the vector of another sequence in place of f and keeps
-    its z; segments do not overlap there.
+    its z; segments do not overlap there. With ``sequences="session"`` recordings of one session
+    share their vector, so only an `order` across sessions changes anything.
 
     References
     ----------
@@ -201,10 +202,9 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         Hsu, Zhang & Glass (2017), section 3.2.
         """
         recordings, _ = self._check(X, mask, None, stimulus, identities)
-        return self._static_latents(recordings).numpy()
+        return self._static_latents(recordings, self._vocabulary.rows(recordings)).numpy()
 
-    def _static_latents(self, recordings):
-        rows = self._vocabulary.rows(recordings)
+    def _static_latents(self, recordings, rows):
         store = self._store(recordings, rows, torch.device("cpu"), torch.float32)
         sequence, names = self._sequences_of(recordings)
         return self._closed_form(self.network_, store, sequence, len(names))[sequence]

@@ -14,7 +14,7 @@ PAPER = {
     "n_components": 50, "static_dim": 64, "dynamic_dim": 1, "read_in_dim": 128,
     "encoder_dim": 128, "controller_dim": 128, "generator_dim": 200, "dropout": 0.05,
     "coordinated_dropout": 0.0, "batch_size": 128, "learning_rate": 0.01,
-    "hide_neurons": (0.0, 0.0), "n_samples": 50,
+    "hide_neurons": (0.0, 0.0), "n_samples": 50, "beta_static": 0.001, "beta_dynamic": 0.07,
 }  # fmt: skip
 
 
@@ -249,8 +249,8 @@ class LFADS(SequentialEstimator):
         Parameters
         ----------
         **parameters
-            Take the place of those; the weights of the divergences are `beta_*`, in units of the
-            bound.
+            Take the place of those; the weights of the divergences are those published for the
+            Lorenz system, in units of the bound.
 
         Returns
         -------

@@ -13,8 +13,8 @@ class SwapMixin:
 
     Hooks
     -----
-    _static_latents(recordings) : Tensor of shape (n_recordings, static_dim)
-        Posterior mean of what belongs to a recording as a whole.
+    _static_latents(recordings, rows) : Tensor of shape (n_recordings, static_dim)
+        Posterior mean of what belongs to a recording as a whole; `rows` are those of its neurons.
     """
 
     def swap(self, X, order=None, *, mask=None, stimulus=None, identities=None):
@@ -47,20 +47,20 @@ class SwapMixin:
         wrong = order.shape != (n,) or order.dtype.kind not in "iu"
         if wrong or not ((order >= 0) & (order < n)).all():
             raise ValueError(f"order must be {n} numbers of trials from 0 to {n - 1}.")
-        static = self._static_latents(recordings)
+        rows = self._vocabulary.rows(recordings)
+        static = self._static_latents(recordings, rows)
         rates = []
-        for recording, source in zip(recordings, order):
+        for recording, row, source in zip(recordings, rows, order):
             pieces = [
                 self._rates(batch, static[source, None], self._dynamic_latents(batch))[0]
-                for batch in self._pieces(recording)
+                for batch in self._pieces(recording, row)
             ]
-            rates.append(self._own_mean_where_unknown(np.concatenate(pieces), recording))
+            rates.append(own_mean_where_unknown(np.concatenate(pieces), recording, row))
         return form.wrap(rates)
 
-    def _pieces(self, recording):
+    def _pieces(self, recording, row):
         """Batches of one window each, which together are a recording and do not overlap."""
-        rows = self._vocabulary.rows([recording])
-        store = self._store([recording], rows, torch.device("cpu"), torch.float32)
+        store = self._store([recording], [row], torch.device("cpu"), torch.float32)
         stops = [*range(self.window_length, recording.n_timesteps, self.window_length)]
         bounds = [0, *stops, recording.n_timesteps]
         return [store.batch(np.array([(0, *span)])) for span in zip(bounds, bounds[1:])]
@@ -80,7 +80,7 @@ class SwapMixin:
             factors = network.unroll(*latents, stimulus)
             return network.likelihood.mean(*network.decode(factors, batch)).numpy()
 
-    def _own_mean_where_unknown(self, rates, recording):
-        """As in `predict`: of a neuron unknown to the model only its own mean is known."""
-        known = self._vocabulary.rows([recording])[0] >= 0
-        return np.where(known, rates, own_moments(recording)[0]).astype(recording.traces.dtype)
+
+def own_mean_where_unknown(rates, recording, row):
+    """As in `predict`: of a neuron unknown to the model only its own mean is known."""
+    return np.where(row >= 0, rates, own_moments(recording)[0]).astype(recording.traces.dtype)

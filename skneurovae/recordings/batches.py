@@ -240,7 +240,7 @@ def _tensors(recording, name, n_columns, dtype, index):
     if array is None:
         array = np.full((recording.n_timesteps, n_columns), np.nan)
     # Passes over large arrays less where nothing is missing: NaN would be in the sum.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         complete = np.isfinite(array.sum())
     observed = np.ones(array.shape, dtype=bool) if complete else ~np.isnan(array)
     filled = np.array(array) if complete or observed.all() else np.where(observed, array, 0)

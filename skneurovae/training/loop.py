@@ -217,8 +217,8 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             network.parameter_groups(settings.weight_decay),
             betas=settings.betas,
-            # One kernel for all of an update; not every device has it.
-            fused=self.device.type in ("cpu", "cuda"),
+            # One kernel for all of an update; where that is not sure to exist, PyTorch chooses.
+            fused=self.device.type in ("cpu", "cuda") or None,
         )
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience, settings.tol)
