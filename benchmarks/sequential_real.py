@@ -86,6 +86,8 @@ def real(folder, names, n_seeds, n_folds, more, out):
         print(f"\n### {name}: {len(blocks)} blocks of {shape[0]} x {shape[1]}, {n_seeds} seeds\n")
         print(result, flush=True)
         for row in result.differences("LFADS"):
+            if np.isnan(row["difference"]):
+                continue  # it has no latents
             print(
                 f"- {row['scorer']}, {row['model']} less LFADS: {row['difference']:+.3f} "
                 f"[{row['low']:+.3f}, {row['high']:+.3f}]"

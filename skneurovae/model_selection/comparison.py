@@ -198,9 +198,9 @@ class Comparison:
             if r["n_failed"]:
                 score = f"{r['n_failed']} cells failed"
             lines.append(
-                f"| {r['scorer']} | {r['model']} | {score} | {r['null']:.3f} | "
-                f"{r['baseline']:.3f} | {r['n_effective']:.0f} | {r['n_units']} | "
-                f"{r['fit_seconds']:.1f} | {r['peak_memory_mb']:.0f} |"
+                f"| {r['scorer']} | {r['model']} | {score} | {_cell(r['null'], 3)} | "
+                f"{_cell(r['baseline'], 3)} | {_cell(r['n_effective'])} | {r['n_units']} | "
+                f"{_cell(r['fit_seconds'], 1)} | {_cell(r['peak_memory_mb'])} |"
             )
         told = dict.fromkeys((r["model"], r["error"]) for r in self.errors)
         lines += [f"\n{model}: {error}" for model, error in told]
@@ -287,3 +287,8 @@ def holm(p_values):
     steps = p[order] * np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected.tolist()
+
+
+def _cell(value, digits=0):
+    """Empty where a control was not asked for, or failed."""
+    return "" if np.isnan(value) else f"{value:.{digits}f}"
