@@ -13,13 +13,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import torch
 from runs import resumed
+from scipy.ndimage import uniform_filter1d
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from skneurovae import ContrastiveEmbedding
+from skneurovae.recordings.lags import lagged
 
 HAS_UMAP = importlib.util.find_spec("umap") is not None
 N_SHOWN = 400  # points of a figure
+WINDOW = 10  # of the network of `embedding_model`, in time steps
 
 
 def parse(doc, **defaults):
@@ -93,6 +96,20 @@ def embedding_model(n_components, seed, n_steps, **settings):
         n_components, steps_per_epoch=per_epoch, max_iter=max(1, n_steps // per_epoch),
         random_state=seed, device="cpu", **settings,
     )  # fmt: skip
+
+
+def averaged(traces):
+    """Traces of one piece averaged over the steps that the network sees around each.
+
+    Without it a baseline sees one time step where the network sees ten.
+    """
+    return uniform_filter1d(np.asarray(traces, float), WINDOW, axis=0)
+
+
+def side_by_side(traces):
+    """The same steps as channels of their own, 0 beyond the ends of the piece."""
+    lags = np.arange(1 - WINDOW // 2, WINDOW // 2 + 1)
+    return np.nan_to_num(lagged(traces, lags)).reshape(len(traces), -1)
 
 
 def baselines(n_components, seed):

@@ -12,22 +12,20 @@ are simulated::
 from __future__ import annotations
 
 import numpy as np
-from common import baselines, embedding_model, kept, parse, save, scatters, shown, table
+from common import averaged, baselines, embedding_model, kept, parse, save, scatters, shown, table
 from embeddings import DATA, decode, holdout, read
-from scipy.ndimage import uniform_filter1d
 
 from skneurovae import Recording
 from skneurovae.datasets import make_linear_track
 from skneurovae.metrics import consistency
 
 N_FOLDS, GAP, OFFSET = 5, 40, 10
-WINDOW = 10  # of the network, in time steps
 WIDTH = 8  # components of what is decoded
 N_LANDMARKS = 200  # of persistent homology
 N_ANIMALS, LENGTH, SHARE = 4, 6000, 0.6  # of the length to train on, for consistency
 # Components and bins of consistency: the map between animals is fitted to 24 bins.
 NARROW, N_BINS, N_BLOCKS = 3, 25, 10
-# One in so many time steps is shown to the baselines: neighbor graphs are slow.
+# One in so many time steps is shown to UMAP and t-SNE: neighbor graphs are slow.
 EVERY = 5
 
 
@@ -89,13 +87,14 @@ def decoding(name, seed, n_steps, folder, simulated):
 def neighbors(name, seed, n_steps, folder, simulated):
     """The same from baselines, which are given averages over the window that the network sees."""
     recording = animals(folder, seed, simulated)[name]
-    x, behavior = recording.traces.astype(float), recording.behavior
+    x, behavior = recording.traces, recording.behavior
     pieces, test = holdout(len(x), 1 + seed % (N_FOLDS - 1), N_FOLDS, GAP)
-    train = np.concatenate([uniform_filter1d(x[p], WINDOW, axis=0)[::EVERY] for p in pieces])
-    of_train = np.concatenate([behavior[p][::EVERY] for p in pieces])
-    held_out = uniform_filter1d(x[test], WINDOW, axis=0)
+    held_out = averaged(x[test])
     found = {}
-    for case, embed in baselines(3, seed).items():
+    for case, embed in baselines(WIDTH, seed).items():
+        every = 1 if case == "PCA" else EVERY
+        train = np.concatenate([averaged(x[p])[::every] for p in pieces])
+        of_train = np.concatenate([behavior[p][::every] for p in pieces])
         inside, outside = embed(train, held_out)
         found[case] = ([inside], [of_train], outside)
     return decoded(name, found, behavior[test])
@@ -130,7 +129,7 @@ def between(seed, n_steps, folder, simulated):
         for rat, (train, test) in zip(rats, cuts):
             if conditional is None:
                 inside, outside = baselines(NARROW, seed)["PCA"](
-                    rat.traces[train], rat.traces[test]
+                    averaged(rat.traces[train]), averaged(rat.traces[test])
                 )
             else:
                 behavior = rat.behavior / rat.behavior.std(0)

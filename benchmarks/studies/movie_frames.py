@@ -9,13 +9,12 @@ the network "offset10", or ten frames put side by side for the baselines::
 from __future__ import annotations
 
 import numpy as np
-from common import embedding_model, kept, parse, save, table
+from common import embedding_model, kept, parse, save, side_by_side, table
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from skneurovae import Recording
 from skneurovae.datasets import make_movie_responses
-from skneurovae.recordings.lags import lagged
 
 N_REPEATS, N_FRAMES, RATE_HZ = 10, 450, 30
 N_NEIGHBORS = 9
@@ -30,10 +29,6 @@ def frames_of(train, test):
     return model.fit(np.concatenate(train) + 1e-9, frame).predict(test + 1e-9)
 
 
-def side_by_side(repeats):
-    return [np.nan_to_num(lagged(x, np.arange(-4, 6))).reshape(len(x), -1) for x in repeats]
-
-
 def run(seed, n_steps):
     """Every area and window."""
     recordings, truth = make_movie_responses(
@@ -45,7 +40,7 @@ def run(seed, n_steps):
     for area in truth.reliability:
         repeats = [r.traces[:, areas == area] for r in recordings]
         for n_frames, network in NETWORKS.items():
-            wide = side_by_side(repeats) if n_frames > 1 else repeats
+            wide = [side_by_side(x) for x in repeats] if n_frames > 1 else repeats
             pca = PCA(16, random_state=seed).fit(np.concatenate(wide[:-1]))
             model = embedding_model(
                 16, seed, n_steps, network=network, conditional="time_delta", time_offset=1,

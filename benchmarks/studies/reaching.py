@@ -13,7 +13,17 @@ import time
 from functools import partial
 
 import numpy as np
-from common import embedding_model, kept, parse, scatters, shown, table
+from common import (
+    WINDOW,
+    averaged,
+    embedding_model,
+    kept,
+    parse,
+    scatters,
+    shown,
+    side_by_side,
+    table,
+)
 from embeddings import decode, holdout, read
 from sklearn.decomposition import PCA
 
@@ -23,6 +33,11 @@ from skneurovae.datasets import make_worms
 
 N_FOLDS, GAP = 5, 10
 N_EPOCHS = 20  # of NeuroBehaviorVAE
+# Baselines that are given the window of the contrastive networks, and how.
+WINDOWED = {
+    f"PCA, averaged over {WINDOW} steps": averaged,
+    f"PCA, {WINDOW} steps side by side": side_by_side,
+}
 # File: behavior that is embedded and decoded, channel of labels if there is one, length.
 DATA = {
     "chewie_myow": {"behaviors": ["pos_x", "pos_y", "vel_x", "vel_y", "target"], "first": 1640},
@@ -89,6 +104,7 @@ def models(seed, n_steps, scaled, labels):
         )  # fmt: skip
     return found | {
         "PCA": (Pooled(PCA(8)), None),
+        **{case: (Pooled(PCA(8, random_state=seed)), None) for case in WINDOWED},
         "factor analysis": (MissingFactorAnalysis(8, smoothing="auto", random_state=seed), None),
         "NeuroBehaviorVAE": (NeuroBehaviorVAE(8, max_iter=N_EPOCHS, random_state=seed), scaled),
     }
@@ -102,11 +118,14 @@ def run(name, seed, n_steps, *, folder):
     pieces, test = holdout(len(x), 1 + seed % (N_FOLDS - 1), N_FOLDS, GAP)
     rows, panels = [], {}
     for case, (model, known) in models(seed, n_steps, scaled, labels).items():
+        seen = WINDOWED.get(case, np.asarray)
         start = time.process_time()
-        model.fit([Recording(x[p], behavior=None if known is None else known[p]) for p in pieces])
+        model.fit([
+            Recording(seen(x[p]), behavior=None if known is None else known[p]) for p in pieces
+        ])  # fmt: skip
         seconds = time.process_time() - start
-        inside = model.transform([Recording(x[p]) for p in pieces])
-        outside = model.transform([Recording(x[test])])[0]
+        inside = model.transform([Recording(seen(x[p])) for p in pieces])
+        outside = model.transform([Recording(seen(x[test]))])[0]
         row = {"recording": name, "model": case}
         for target, (values, kind) in targets.items():
             key = f"{target} {'R²' if kind == 'continuous' else 'accuracy'}"
@@ -125,7 +144,9 @@ def main():
         plan = [{"name": name, "seed": seed} for seed in range(arguments.seeds)]
         rows, panels = kept(plan, partial(run, folder=arguments.folder), arguments)
         table(rows, ["recording", "model"])
-        first = first or panels
+        # Of the kinds of PCA the figure shows the one that sees all that the networks see.
+        hidden = {"PCA", next(iter(WINDOWED))}
+        first = first or {case: panel for case, panel in panels.items() if case not in hidden}
     if first:
         scatters(first, arguments.figures / "study_reaching.png",
                  label="direction of movement (rad)")  # fmt: skip
