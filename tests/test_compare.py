@@ -158,6 +158,7 @@ def test_a_failed_cell_is_told_and_never_averaged_over(where, models, worms):
     assert all(r["error"].startswith(f"{step}: ") for r in result.errors)
     assert "\n" not in result.errors[0]["error"]
     text = str(result)
+    assert "nan" not in text  # cells of what was not asked for, or failed, are empty
     assert "cells failed" in text
     assert "no luck" in text
     (difference,) = result.differences()
