@@ -24,11 +24,12 @@ from scipy.ndimage import gaussian_filter1d
 from sequential_disentangle import disentangle, disentangle_table
 from sequential_real import real
 
-from skneurovae import LFADS
+from skneurovae import DSAE, LFADS
 from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.datasets import make_lorenz
 from skneurovae.metrics import latent_r2, r2_per_neuron
 
+DARK = {"gap": (20, 30), "ahead": (40, 50)}  # time steps of a trial of 50, hidden in all neurons
 WIDTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 50.0)  # time steps, of smoothing
 # AutoLFADS's documented ranges (Keshtkaran et al. 2022); weights of the divergences multiply sums
 # against a mean over entries there.
@@ -50,6 +51,7 @@ def lorenz(seed, max_iter=None):
     models = {
         "factor analysis, AR(1)": MissingFactorAnalysis(8, smoothing="ar1", random_state=seed),
         "LFADS": LFADS(random_state=seed, device="cpu", **more),
+        "DSAE full": DSAE(random_state=seed, device="cpu", **more),
     }
     # Its widths, one for each measure, get to see the true rates of the training trials, which no
     # other model does.
@@ -68,14 +70,27 @@ def lorenz(seed, max_iter=None):
         result[name] = {
             **_errors(rates, np.concatenate(model.predict(test_set))),
             "latents": latent_r2(latents, model.transform(test_set)), "seconds": seconds,
+            **{key: _in_the_dark(model, test_set, rates, *span) for key, span in DARK.items()},
         }  # fmt: skip
-    result["LFADS"]["epochs"] = model.n_iter_
-    result["LFADS"]["rollbacks"] = model.n_rollbacks_
+        if name == "LFADS":
+            result[name].update(epochs=model.n_iter_, rollbacks=model.n_rollbacks_)
     return {"scores": result, "widths": widths}
 
 
 def _part(values, chosen):
     return [values[i] for i in np.flatnonzero(chosen)]
+
+
+def _in_the_dark(model, trials, rates, start, stop):
+    """Pooled R2 of rates at time steps of which no neuron was seen."""
+    hidden = []
+    for trial in trials:
+        traces = trial.traces.copy()
+        traces[start:stop] = np.nan
+        hidden.append(trial.replace(traces=traces))
+    predicted = np.concatenate([values[start:stop] for values in model.predict(hidden)])
+    truth = rates.reshape(len(trials), -1, rates.shape[1])[:, start:stop]
+    return _errors(truth.reshape(predicted.shape), predicted)["pooled"]
 
 
 def _smoothed(recordings, width):
@@ -97,13 +112,14 @@ def _all_errors(rates, latents, smooth):
 def lorenz_table(results):
     """Markdown: mean and standard deviation over seeds."""
     lines = [
-        "| model | rates R², mean over neurons | rates R², pooled | latents R² | lowest seed "
-        "| CPU seconds to fit |",
-        "|---|---|---|---|---|---|",
+        "| model | rates R², mean over neurons | rates R², pooled | latents R² | pooled, gap of 10 "
+        "bins not seen | pooled, 10 bins ahead | lowest seed | CPU seconds to fit |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in results[0]["scores"]:
         rows = [r["scores"][name] for r in results]
-        cells = [_spread([row[key] for row in rows]) for key in ("rates", "pooled", "latents")]
+        keys = "rates", "pooled", "latents", *DARK
+        cells = [_spread([row[key] for row in rows]) if key in rows[0] else "" for key in keys]
         lines.append(
             f"| {name} | {' | '.join(cells)} | {min(row['rates'] for row in rows):.3f} "
             f"| {np.median([row['seconds'] for row in rows]):.0f} |"

@@ -18,6 +18,7 @@ N_TRIALS, N_TRAIN = 240, 160
 SEGMENT = 10  # time steps of FHVAE, the time constant of the signals
 COLUMNS = {
     "condition_static": "condition from static", "condition_dynamic": "condition from dynamic",
+    "condition_drawn": "condition from samples of dynamic",
     "signal_dynamic": "signals from dynamic, R²", "signal_static": "signals from static, R²",
     "donor": "swap: says the donor's condition", "own": "swap: says its own",
     "unswapped": "no swap: says its own", "swapped_rates": "swapped log rates against truth, R²",
@@ -58,6 +59,8 @@ def disentangle(seed, max_iter=None):
         if isinstance(model, FHVAE):
             static = model.sequence_vectors(test)
         dynamic = np.stack(inferred["dynamic_mean"])
+        # What the decoder gets: a mean tells even what its posterior is too wide to hold.
+        drawn = dynamic + np.stack(inferred["dynamic_std"]) * _noise(model, dynamic.shape, seed)
         signals = np.stack(truth.dynamic[N_TRAIN:])
         swapped = np.stack(model.swap(test, donors))
         said = reader.predict(np.sqrt(swapped.mean(1)))
@@ -66,6 +69,7 @@ def disentangle(seed, max_iter=None):
         scores[name] = {
             "condition_static": _condition(static, labels),
             "condition_dynamic": _condition(dynamic.mean(1), labels),
+            "condition_drawn": _condition(drawn.mean(1), labels),
             "signal_dynamic": _signal(dynamic, signals),
             "signal_static": _signal(np.repeat(static[:, None], signals.shape[1], 1), signals),
             "donor": float(np.mean(said == labels[donors])),
@@ -78,6 +82,13 @@ def disentangle(seed, max_iter=None):
             "seconds": seconds,
         }  # fmt: skip
     return {"scores": scores}
+
+
+def _noise(model, shape, seed):
+    """Standard normal numbers for every time step, or for every segment of FHVAE."""
+    noise = np.random.RandomState(seed).standard_normal(shape)
+    n = model.window_length if isinstance(model, FHVAE) else 1
+    return np.repeat(noise[:, ::n], n, 1)[:, : shape[1]]
 
 
 def _classifier():

@@ -101,6 +101,19 @@ def test_spans_overlap_where_the_rate_is_high(rate):
     assert float(share(gone)) == pytest.approx(rate, abs=0.06)
 
 
+def test_time_steps_are_hidden_in_all_neurons_at_once():
+    hidden = hide(make_batch(200), bins=(0.2, 0.2))
+    step = hidden.shown.any(2)
+    assert torch.equal(step[..., None].expand_as(hidden.shown), hidden.shown)
+    assert share(~step) == pytest.approx(0.2, abs=0.02)
+    assert share(~step[:, 0]) == pytest.approx(0.2, abs=0.08)  # as often at either end
+    assert share(~step[:, -1]) == pytest.approx(0.2, abs=0.08)
+    assert min(n for column in ~step.numpy() for n in run_lengths(column)) >= 4
+    rates = share(~hide(make_batch(200), bins=(0.0, 0.6)).shown.any(2), 1)
+    assert rates.min() == 0
+    assert rates.max() > 0.4
+
+
 def test_spans_of_one_length():
     gone = hide(make_batch(), spans=(0.02, 0.02), span_length=(6, 6)).hidden
     columns = gone.permute(0, 2, 1).reshape(-1, gone.shape[1]).numpy()

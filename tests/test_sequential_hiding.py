@@ -6,7 +6,8 @@ import torch
 from sequential_cases import MODELS, lfads, sessions, spied, spikes
 from sklearn.model_selection import GridSearchCV
 
-from skneurovae import Recording
+from skneurovae import LFADS, Recording
+from skneurovae.datasets import make_lorenz
 
 TRIALS = spikes(6)
 
@@ -44,8 +45,10 @@ def test_masks_of_validation_are_those_of_other_parameters(monkeypatch):
 
 def test_forward_bins_are_hidden_in_training_and_predicted_later(monkeypatch):
     model, seen = spied(
-        lfads(forward_bins=5, hide_neurons=(0.0, 0.0), early_stopping=False), TRIALS, monkeypatch
-    )
+        lfads(
+            forward_bins=5, hide_neurons=(0.0, 0.0), hide_bins=(0.0, 0.0), early_stopping=False
+        ), TRIALS, monkeypatch,
+    )  # fmt: skip
     for batch in seen:
         lengths = batch.valid.sum(1)
         for i, n in enumerate(lengths.tolist()):
@@ -56,6 +59,33 @@ def test_forward_bins_are_hidden_in_training_and_predicted_later(monkeypatch):
     rates = model.predict(longer)
     assert rates[0].shape == longer[0].shape
     assert np.isfinite(rates[0]).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_time_steps_are_hidden_in_training(name, monkeypatch):
+    nothing = {"hide_neurons": (0.0, 0.0), "early_stopping": False, "coordinated_dropout": 0.0}
+    _, seen = spied(MODELS[name](hide_bins=(0.5, 0.5), **nothing), TRIALS, monkeypatch)
+    blank = [(b.valid & ~b.shown.any(2)).sum() / b.valid.sum() for b in seen]
+    assert 0.05 < np.mean(blank) < 0.8
+    for batch in seen:
+        assert torch.equal(batch.observed.any(2), batch.valid)  # the targets
+    _, seen = spied(MODELS[name](hide_bins=(0.0, 0.0), **nothing), TRIALS, monkeypatch)
+    assert all(torch.equal(b.shown, b.observed) for b in seen)
+
+
+@pytest.mark.slow
+def test_hidden_time_steps_prepare_for_missing_ones():
+    trials, truth = make_lorenz(8, 10, random_state=0)
+    blank = [t.replace(traces=t.traces.copy()) for t in trials[::5]]
+    for trial in blank:
+        trial.traces[30:40] = np.nan
+    errors = []
+    for bounds in ((0.0, 0.0), (0.0, 0.3)):
+        model = LFADS(hide_bins=bounds, max_iter=30, random_state=0, device="cpu")
+        model.fit([t for i, t in enumerate(trials) if i % 5])
+        pairs = zip(model.predict(blank), truth.rates[::5])
+        errors.append(np.mean([(p - t)[30:40] ** 2 for p, t in pairs]))
+    assert errors[1] < 0.95 * errors[0]
 
 
 def test_held_out_neurons_are_hidden_in_training(monkeypatch):

@@ -17,7 +17,8 @@ from skneurovae.training import seeded
 PAPER = {
     "static_dim": 256, "dynamic_dim": 32, "encoder_dim": 512, "generator_dim": 512,
     "prior_dim": 512, "read_in_dim": 512, "learning_rate": 1e-4, "dropout": 0.0,
-    "coordinated_dropout": 0.0, "hide_neurons": (0.0, 0.0), "kl_warmup": 0.0,
+    "coordinated_dropout": 0.0, "hide_neurons": (0.0, 0.0), "hide_bins": (0.0, 0.0),
+    "kl_warmup": 0.0, "beta_static": 1.0, "beta_dynamic": 1.0,
 }  # fmt: skip
 
 
@@ -55,8 +56,9 @@ class DSAE(SwapMixin, SequentialEstimator):
     causal : bool, default=False
         z_t, and from `static_length` on the factors, depend on nothing after t. Needs
         `static_length` above 0; "full" only, since the other variant never looks ahead.
-    beta_static, beta_dynamic : float, default=1.0
-        Weights of the divergences of f and z; 1 is the bound.
+    beta_static, beta_dynamic : float, default=0.1
+        Weights of the divergences of f and z; 1 is the bound, at which latents of noisy spikes stay
+        at their prior. The smaller they are, the less do trials of `sample` resemble the data.
     kl_warmup : float, default=0.3
         Share of the epochs over which both rise from 0. Only weights from after that may be kept.
     free_bits : float, default=0.0
@@ -70,6 +72,9 @@ class DSAE(SwapMixin, SequentialEstimator):
         Share of entries held out of input and loss for the whole fit; see `LFADS`.
     hide_neurons : (float, float), default=(0.0, 0.4)
         Bounds of the share of neurons hidden over a whole window, drawn for each one in training.
+    hide_bins : (float, float), default=(0.0, 0.1)
+        Bounds of the share of time steps hidden in all neurons together, in spans of 4 to 16, drawn
+        for each window in training: prepares for time steps that are NaN in all neurons.
     forward_bins : int, default=0
         Last time steps of each training window that are hidden from the encoders.
     initialization : {"random", "pcr", "conditions"}, default="random"
@@ -123,11 +128,12 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
     }
 
     def __init__(
-        self, n_components=16, *, variant="full", static_dim=8, dynamic_dim=4, read_in_dim=64,
-        encoder_dim=64, generator_dim=64, prior_dim=64, prior="recurrent", likelihood="poisson",
-        static_length=0, causal=False, beta_static=1.0, beta_dynamic=1.0, kl_warmup=0.3,
-        free_bits=0.0, dropout=0.05, coordinated_dropout=0.2, sample_validation=0.0,
-        hide_neurons=(0.0, 0.4), forward_bins=0, initialization="random", freeze_core=False,
+        self, n_components=16, *, variant="full", static_dim=8, dynamic_dim=4,
+        read_in_dim=64, encoder_dim=64, generator_dim=64, prior_dim=64, prior="recurrent",
+        likelihood="poisson", static_length=0, causal=False, beta_static=0.1,
+        beta_dynamic=0.1, kl_warmup=0.3, free_bits=0.0, dropout=0.05,
+        coordinated_dropout=0.2, sample_validation=0.0, hide_neurons=(0.0, 0.4),
+        hide_bins=(0.0, 0.1), forward_bins=0, initialization="random", freeze_core=False,
         n_samples=20, window_length=256, stride=None, batch_size=32, max_iter=100,
         learning_rate=1e-2, weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
         n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
@@ -153,6 +159,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         self.coordinated_dropout = coordinated_dropout
         self.sample_validation = sample_validation
         self.hide_neurons = hide_neurons
+        self.hide_bins = hide_bins
         self.forward_bins = forward_bins
         self.initialization = initialization
         self.freeze_core = freeze_core

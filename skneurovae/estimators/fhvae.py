@@ -17,7 +17,7 @@ PAPER = {
     "static_dim": 32, "dynamic_dim": 32, "encoder_dim": 256, "generator_dim": 256,
     "read_in_dim": 256, "window_length": 20, "stride": 8, "batch_size": 256, "alpha": 10.0,
     "learning_rate": 1e-3, "dropout": 0.0, "coordinated_dropout": 0.0,
-    "hide_neurons": (0.0, 0.0),
+    "hide_neurons": (0.0, 0.0), "hide_bins": (0.0, 0.0),
 }  # fmt: skip
 
 
@@ -65,6 +65,9 @@ class FHVAE(SwapMixin, SequentialEstimator):
         Share of entries held out of input and loss for the whole fit; see `LFADS`.
     hide_neurons : (float, float), default=(0.0, 0.4)
         Bounds of the share of neurons hidden over a whole segment, drawn for each one in training.
+    hide_bins : (float, float), default=(0.0, 0.0)
+        Bounds of the share of time steps hidden in all neurons together, in spans of 4 to 16, drawn
+        for each segment in training. A segment is encoded by itself, so that little is left of it.
     forward_bins : int, default=0
         Last time steps of each training segment that are hidden from the encoders.
     initialization : {"random", "pcr", "conditions"}, default="random"
@@ -121,14 +124,15 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
     def __init__(
         self, n_components=16, *, sequences="recording", static_dim=8, dynamic_dim=8,
-        read_in_dim=64, encoder_dim=64, generator_dim=64, alpha=10.0, n_sequences_at_once=None,
-        likelihood="poisson", beta_static=1.0, beta_dynamic=1.0, kl_warmup=0.0, free_bits=0.0,
-        dropout=0.05, coordinated_dropout=0.2, sample_validation=0.0, hide_neurons=(0.0, 0.4),
+        read_in_dim=64, encoder_dim=64, generator_dim=64, alpha=10.0,
+        n_sequences_at_once=None, likelihood="poisson", beta_static=1.0, beta_dynamic=1.0,
+        kl_warmup=0.0, free_bits=0.0, dropout=0.05, coordinated_dropout=0.2,
+        sample_validation=0.0, hide_neurons=(0.0, 0.4), hide_bins=(0.0, 0.0),
         forward_bins=0, initialization="random", freeze_core=False, n_samples=20,
         window_length=20, stride=None, batch_size=64, max_iter=100, learning_rate=1e-2,
-        weight_decay=0.0, early_stopping=True, validation_fraction=0.15, n_iter_no_change=20,
-        tol=1e-4, warm_start=False, random_state=None, device="auto", precision="float32",
-        verbose=0,
+        weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
+        n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
+        precision="float32", verbose=0,
     ):  # fmt: skip
         self.n_components = n_components
         self.sequences = sequences
@@ -148,6 +152,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         self.coordinated_dropout = coordinated_dropout
         self.sample_validation = sample_validation
         self.hide_neurons = hide_neurons
+        self.hide_bins = hide_bins
         self.forward_bins = forward_bins
         self.initialization = initialization
         self.freeze_core = freeze_core

@@ -14,7 +14,8 @@ PAPER = {
     "n_components": 50, "static_dim": 64, "dynamic_dim": 1, "read_in_dim": 128,
     "encoder_dim": 128, "controller_dim": 128, "generator_dim": 200, "dropout": 0.05,
     "coordinated_dropout": 0.0, "batch_size": 128, "learning_rate": 0.01,
-    "hide_neurons": (0.0, 0.0), "n_samples": 50, "beta_static": 0.001, "beta_dynamic": 0.07,
+    "hide_neurons": (0.0, 0.0), "hide_bins": (0.0, 0.0), "n_samples": 50,
+    "beta_static": 0.001, "beta_dynamic": 0.07,
 }  # fmt: skip
 
 
@@ -37,7 +38,7 @@ class LFADS(SequentialEstimator):
         Factors, what `transform` returns.
     static_dim : int, default=32
         Dimensions of the initial condition.
-    dynamic_dim : int, default=2
+    dynamic_dim : int, default=4
         Inferred inputs (not to be confused with `stimulus`, the inputs that are known); 0 = no
         controller, and the initial condition and the stimulus alone make the trial.
     read_in_dim : int, default=64
@@ -84,6 +85,9 @@ class LFADS(SequentialEstimator):
     hide_neurons : (float, float), default=(0.0, 0.4)
         Bounds of the share of neurons hidden over a whole window, drawn for each one in training:
         prepares for predicting neurons that were not recorded.
+    hide_bins : (float, float), default=(0.0, 0.1)
+        Bounds of the share of time steps hidden in all neurons together, in spans of 4 to 16, drawn
+        for each window in training: prepares for time steps that are NaN in all neurons.
     forward_bins : int, default=0
         Last time steps of each training window that are hidden from the encoders: prepares for
         predicting time steps that are NaN in all neurons.
@@ -191,15 +195,16 @@ class LFADS(SequentialEstimator):
     }
 
     def __init__(
-        self, n_components=16, *, static_dim=32, dynamic_dim=2, read_in_dim=64, encoder_dim=64,
-        controller_dim=64, generator_dim=100, likelihood="poisson", static_length=0, causal=False,
-        lag=1, time_constant=10.0, beta_static=0.01, beta_dynamic=0.1, kl_warmup=0.3,
-        free_bits=0.0, recurrent_l2=0.0, dropout=0.05, coordinated_dropout=0.2,
-        sample_validation=0.0, hide_neurons=(0.0, 0.4), forward_bins=0, initialization="random",
-        freeze_core=False, n_samples=20, window_length=256, stride=None, batch_size=32,
-        max_iter=100, learning_rate=1e-2, weight_decay=0.0, early_stopping=True,
-        validation_fraction=0.15, n_iter_no_change=20, tol=1e-4, warm_start=False,
-        random_state=None, device="auto", precision="float32", verbose=0,
+        self, n_components=16, *, static_dim=32, dynamic_dim=4, read_in_dim=64,
+        encoder_dim=64, controller_dim=64, generator_dim=100, likelihood="poisson",
+        static_length=0, causal=False, lag=1, time_constant=10.0, beta_static=0.01,
+        beta_dynamic=0.1, kl_warmup=0.3, free_bits=0.0, recurrent_l2=0.0, dropout=0.05,
+        coordinated_dropout=0.2, sample_validation=0.0, hide_neurons=(0.0, 0.4),
+        hide_bins=(0.0, 0.1), forward_bins=0, initialization="random", freeze_core=False,
+        n_samples=20, window_length=256, stride=None, batch_size=32, max_iter=100,
+        learning_rate=1e-2, weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
+        n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
+        precision="float32", verbose=0,
     ):  # fmt: skip
         self.n_components = n_components
         self.static_dim = static_dim
@@ -222,6 +227,7 @@ class LFADS(SequentialEstimator):
         self.coordinated_dropout = coordinated_dropout
         self.sample_validation = sample_validation
         self.hide_neurons = hide_neurons
+        self.hide_bins = hide_bins
         self.forward_bins = forward_bins
         self.initialization = initialization
         self.freeze_core = freeze_core

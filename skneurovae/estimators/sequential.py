@@ -51,6 +51,7 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         "coordinated_dropout": [_RATE],
         "sample_validation": [_RATE],
         "hide_neurons": [tuple],
+        "hide_bins": [tuple],
         "forward_bins": [_COUNT],
         "initialization": [StrOptions({"random", "pcr", "conditions"})],
         "freeze_core": ["boolean"],
@@ -139,12 +140,13 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
 
     def _check_parameters(self):
         super()._check_parameters()
-        bounds = self.hide_neurons
-        numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
-        if not numbers or not 0 <= bounds[0] <= bounds[1] <= 1:
-            raise ValueError(
-                f"hide_neurons must be (low, high) with 0 <= low <= high <= 1, got {bounds}."
-            )
+        for name in ("hide_neurons", "hide_bins"):
+            bounds = getattr(self, name)
+            numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+            if not numbers or not 0 <= bounds[0] <= bounds[1] <= 1:
+                raise ValueError(
+                    f"{name} must be (low, high) with 0 <= low <= high <= 1, got {bounds}."
+                )
         for name in ("static_length", "forward_bins"):
             value = getattr(self, name)
             if value and value >= self.window_length:
@@ -281,8 +283,9 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
 
     def _hiding(self):
         return HidingSchedule(
-            neurons=self.hide_neurons, spans=(0.0, 0.0), behavior=0.0, everything=0.0
-        )
+            neurons=self.hide_neurons, spans=(0.0, 0.0), bins=self.hide_bins, behavior=0.0,
+            everything=0.0,
+        )  # fmt: skip
 
     def _batches(self, store, network, choose=None):
         plain = super()._batches(store, network, choose)

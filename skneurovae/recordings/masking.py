@@ -14,8 +14,9 @@ __all__ = ["HidingSchedule"]
 class HidingSchedule:
     """Rates at which neurons, spans of time and behavior are hidden.
 
-    Whole neurons are what co-smoothing asks for; spans are contiguous because a single hidden time
-    step of a slow signal is given away by its neighbors. Every window has rates of its own, so that
+    Whole neurons are what co-smoothing asks for, and whole time steps what prediction of the future
+    does; spans are contiguous because a single hidden time step of a slow signal is given away by
+    its neighbors. Every window has rates of its own, so that
     one network meets few and many missing neurons alike.
 
     Parameters
@@ -24,6 +25,8 @@ class HidingSchedule:
         Bounds of the share of neurons that is hidden over a whole window.
     spans : (float, float), default=(0.0, 0.2)
         Bounds of the share of entries that is hidden in spans of single neurons.
+    bins : (float, float), default=(0.0, 0.0)
+        Bounds of the share of time steps that is hidden in spans of all neurons together.
     span_length : (int, int), default=(4, 16)
         Bounds of the length of a span, in time steps. Overlapping spans make longer ones.
     behavior : float, default=0.3
@@ -40,12 +43,13 @@ class HidingSchedule:
 
     neurons: tuple[float, float] = (0.1, 0.6)
     spans: tuple[float, float] = (0.0, 0.2)
+    bins: tuple[float, float] = (0.0, 0.0)
     span_length: tuple[int, int] = (4, 16)
     behavior: float = 0.3
     everything: float = 0.1
 
     def __post_init__(self):
-        for name in ("neurons", "spans"):
+        for name in ("neurons", "spans", "bins"):
             low, high = getattr(self, name)
             if not 0 <= low <= high <= 1:
                 raise ValueError(
@@ -89,9 +93,11 @@ class HidingSchedule:
         chance = uniform(n_windows, int(rows.max()) + 1).gather(1, rows)
         spared = _one_of(batch.shown.any(1), chance)[:, None]
         drop = chance < _between(self.neurons, uniform(n_windows, 1))
-        rate = _between(self.spans, uniform(n_windows, 1, 1))
-        spans = self._spans(rate, n_timesteps, uniform, n_neurons)
-        shown = batch.shown & ~drop[:, None] & ~spans
+        shown = batch.shown & ~drop[:, None]
+        for bounds, n in ((self.spans, n_neurons), (self.bins, 1)):
+            if bounds[1]:
+                rate = _between(bounds, uniform(n_windows, 1, 1))
+                shown = shown & ~self._spans(rate, n_timesteps, uniform, n)
         nothing = ~shown.any((1, 2), keepdim=True)
         shown = shown | (nothing & spared & batch.shown)
 
