@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from types import SimpleNamespace
 
 import torch
 from plain_sequential import (
@@ -24,6 +23,7 @@ from plain_sequential import (
 )
 
 from skneurovae.networks.sequential_models import DSAENetwork, FHVAENetwork, LFADSNetwork
+from skneurovae.recordings.batches import Batch
 
 N_NEURONS, N_SEQUENCES = 50, 16
 SHAPES = [(32, 50), (32, 100), (64, 50), (64, 100)]  # windows at once, 32 by default, and bins
@@ -61,11 +61,13 @@ def make_batch(n_windows, n_bins):
     """Complete random counts."""
     shape = n_windows, n_bins
     complete = torch.ones(*shape, N_NEURONS, dtype=torch.bool)
-    return SimpleNamespace(
-        traces=torch.poisson(torch.full(complete.shape, 0.5)), observed=complete, shown=complete,
-        stimulus=torch.zeros(*shape, 0), neurons=torch.arange(N_NEURONS).expand(n_windows, -1),
+    nothing = torch.zeros(*shape, 0)
+    return Batch(
+        traces=torch.poisson(torch.full(complete.shape, 0.5)), observed=complete, behavior=nothing,
+        behavior_observed=nothing > 0, stimulus=nothing,
+        neurons=torch.arange(N_NEURONS).expand(n_windows, -1),
         valid=torch.ones(shape, dtype=torch.bool), recording=torch.arange(n_windows) % N_SEQUENCES,
-        gain=torch.ones(n_windows),
+        start=torch.zeros(n_windows, dtype=torch.int64),
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Windows become padded tensors without losing or inventing anything."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -113,7 +115,9 @@ def test_recordings_over_the_budget_stay_off_the_device_and_batches_move():
         store = make_store(recordings, device=torch.device("meta"), budget=budget)
         assert {t.device.type for t in store._recordings[0].values()} == {home}
     batch = store.batch([(0, 0, 6)])
-    assert {t.device.type for t in vars(batch).values()} == {"meta"}
+    homes = {name: t.device.type for name, t in vars(batch).items()}
+    assert homes.pop("twins") == "cpu"  # what is decided by it must not wait for the device
+    assert set(homes.values()) == {"meta"}
 
 
 def test_rows_must_be_one_per_neuron():
@@ -177,3 +181,18 @@ def test_shuffling_takes_the_global_generator_without_one():
             torch.manual_seed(seed)
             orders.append([b.tolist() for b in make_batches(plan, store, 8, shuffle=True)])
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_windows_with_two_columns_of_one_identity_are_marked():
+    recordings = make_recordings([(5, 4), (5, 4), (5, 3)])
+    rows = [np.array([2, 0, 2, 1]), np.array([-1, 3, -1, 0]), np.array([4, 5, 5])]
+    store = make_store(recordings, rows)
+    batch = store.batch([(0, 0, 3), (1, 1, 4), (2, 0, 3)])
+    assert batch.twins.tolist() == [True, False, True]
+    assert replace(batch, twins=None).twins.tolist() == [True, False, True]
+    chance = torch.arange(36.0).reshape(3, 3, 4)
+    drawn = batch.one_per_identity(chance)
+    for window, columns in enumerate([[0, 1, 0, 3], [0, 1, 0, 3], [0, 1, 1, 3]]):
+        # Unknown neurons may share their numbers, since they are never shown.
+        assert torch.equal(drawn[window], chance[window][:, columns])
+    assert replace(batch, twins=torch.zeros(3) > 0).one_per_identity(chance) is chance

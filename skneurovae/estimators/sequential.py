@@ -267,8 +267,10 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
     def _split(self, recordings, rows):
         if self.sample_validation:  # entries of all recordings are held out, not recordings
             kept = [
-                r.replace(traces=np.where(self._kept_samples(i, r.traces.shape), r.traces, np.nan))
-                for i, r in enumerate(recordings)
+                r.replace(
+                    traces=np.where(self._kept_samples(i, len(r.traces), row), r.traces, np.nan)
+                )
+                for i, (r, row) in enumerate(zip(recordings, rows))
             ]
             self._trained_on = kept, rows
             return (recordings, rows), (recordings, rows)
@@ -311,20 +313,23 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         for batch in map(store.batch, blocks):
             yield dataclasses.replace(withhold(batch), observed=batch.observed)
 
-    def _kept_samples(self, index, shape):
+    def _kept_samples(self, index, n_timesteps, row):
         """Entries of a training recording that are not held out by sample validation.
 
         They depend on the place of the recording alone, so that fits of one search that differ in
-        their parameters and seeds are validated on the same entries.
+        their parameters and seeds are validated on the same entries. Columns of one identity, of
+        `row`, are held out together: one would give the other away.
         """
-        return np.random.RandomState([5, index]).random_sample(shape) >= self.sample_validation
+        chance = np.random.RandomState([5, index]).random_sample((n_timesteps, len(row)))
+        _, first, place = np.unique(row, return_index=True, return_inverse=True)
+        return chance[:, first[place]] >= self.sample_validation
 
     def _withholding(self, store):
         """Function that takes out of a batch what sample validation withholds from training."""
         if not (self._trained_on and self.sample_validation):
             return lambda batch: batch
-        shapes = zip(store.lengths, store.n_neurons)
-        masks = [torch.from_numpy(self._kept_samples(i, s)) for i, s in enumerate(shapes)]
+        sizes = zip(store.lengths, store.rows)
+        masks = [torch.from_numpy(self._kept_samples(i, *size)) for i, size in enumerate(sizes)]
 
         def withhold(batch):
             kept = torch.ones(batch.traces.shape, dtype=torch.bool)

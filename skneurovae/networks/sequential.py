@@ -90,7 +90,8 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
 
         Entries that are not shown, and in training those that coordinated dropout draws, are
         replaced by the mean of their neuron before anything else; the others grow by 1 / (1 -
-        rate). Each neuron then adds its row of the read-in.
+        rate). Columns of one identity are drawn together. Each neuron then adds its row of the
+        read-in.
 
         Returns
         -------
@@ -106,7 +107,8 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
         kept = batch.shown & (batch.neurons >= 0)[:, None] & batch.valid[..., None]
         gain = batch.gain[:, None, None]
         if self.training and self.coordinated_dropout:
-            kept = kept & (torch.rand_like(batch.traces) >= self.coordinated_dropout)
+            chance = batch.one_per_identity(torch.rand_like(batch.traces))
+            kept = kept & (chance >= self.coordinated_dropout)
             gain = gain / (1 - self.coordinated_dropout)
         offset, scale = self.offset[rows][:, None], self.scale[rows][:, None]
         # Chosen before any arithmetic: whatever stands under the mask, it reaches nothing.

@@ -41,6 +41,9 @@ class Batch:
     gain : Tensor of shape (B,), default=None
         By this an encoder multiplies its inputs, where a fixed share of all entries is withheld; 1
         by default.
+    twins : Tensor of bool, shape (B,), default=None
+        Windows of which two columns are one identity. On the CPU, where looking at it waits for no
+        device; found in `neurons` by default.
     """
 
     traces: Tensor
@@ -55,6 +58,7 @@ class Batch:
     shown: Tensor | None = None
     behavior_shown: Tensor | None = None
     gain: Tensor | None = None
+    twins: Tensor | None = None
 
     def __post_init__(self):
         if self.shown is None:
@@ -63,11 +67,41 @@ class Batch:
             self.behavior_shown = self.behavior_observed
         if self.gain is None:
             self.gain = torch.ones_like(self.start, dtype=self.traces.dtype)
+        if self.twins is None:
+            self.twins = torch.tensor(
+                [_has_twins(row) for row in self.neurons.cpu()], dtype=torch.bool
+            )
 
     @property
     def hidden(self):
         """Entries that are observed but kept from the encoder, of shape (B, T, N)."""
         return self.observed & ~self.shown
+
+    def one_per_identity(self, chance):
+        """Give all columns of one identity the random numbers of the first of them.
+
+        Where something is hidden by them, a twin that stays shown would give it away.
+
+        Parameters
+        ----------
+        chance : Tensor of shape (B, T, N)
+            A number for each entry.
+
+        Returns
+        -------
+        Tensor of shape (B, T, N)
+            `chance` itself where no window has two columns of one identity.
+        """
+        if not self.twins.any():
+            return chance
+        order = torch.argsort(self.neurons, dim=1, stable=True)
+        ordered = self.neurons.gather(1, order)
+        begins = torch.ones_like(ordered, dtype=torch.bool)
+        begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        place = torch.arange(ordered.shape[1], device=ordered.device)
+        first = order.gather(1, torch.where(begins, place, 0).cummax(1).values)
+        first = torch.empty_like(first).scatter_(1, order, first)
+        return chance.gather(2, first[:, None].expand_as(chance))
 
 
 class RecordingStore:
@@ -94,7 +128,7 @@ class RecordingStore:
 
     Attributes
     ----------
-    recordings : list of Recording
+    recordings, rows : list
         As they were given.
     lengths, n_neurons : list of int
         Time steps and neurons of each recording.
@@ -107,13 +141,13 @@ class RecordingStore:
 
     def __init__(self, recordings, rows, *, device, dtype, n_behaviors=None, budget=4 * 2**30):
         self.device = torch.device(device)
-        self.recordings = recordings
+        self.recordings, self.rows = recordings, rows
         self.lengths = [recording.n_timesteps for recording in recordings]
         self.n_neurons = [recording.n_neurons for recording in recordings]
         if n_behaviors is None:
             n_behaviors = _n_channels(recordings, "behavior")
         n_stimuli = _n_channels(recordings, "stimulus")
-        self._recordings = []
+        self._recordings, self._twins = [], []
         for index, (recording, row) in enumerate(zip(recordings, rows, strict=True)):
             if np.shape(row) != (recording.n_neurons,):
                 raise ValueError(
@@ -121,6 +155,7 @@ class RecordingStore:
                     f"neuron; got {np.shape(row)}."
                 )
             neurons = torch.tensor(row, dtype=torch.int64)
+            self._twins.append(_has_twins(neurons))
             traces, observed = _tensors(recording, "traces", recording.n_neurons, dtype, index)
             behavior, seen = _tensors(recording, "behavior", n_behaviors, dtype, index)
             stimulus, _ = _tensors(recording, "stimulus", n_stimuli, dtype, index)
@@ -163,7 +198,8 @@ class RecordingStore:
                 pieces = [p[start:stop] for p, (_, start, stop) in zip(pieces, rows)]
             fields[name] = _pad(pieces, -1 if name == "neurons" else 0).to(self.device)
         recording, start = torch.tensor(rows[:, :2].T, dtype=torch.int64, device=self.device)
-        return Batch(**fields, recording=recording, start=start)
+        twins = torch.tensor([self._twins[index] for index, _, _ in rows], dtype=torch.bool)
+        return Batch(**fields, recording=recording, start=start, twins=twins)
 
     def strips(self, left, right):
         """Lay recordings end to end, to cut many short windows at once.
@@ -227,6 +263,11 @@ def _size_classes(sizes):
             top = size
         classes[size] = top
     return np.array([classes[size] for size in sizes.tolist()])
+
+
+def _has_twins(neurons):
+    known = neurons[neurons >= 0]
+    return len(torch.unique(known)) < len(known)
 
 
 def _n_channels(recordings, name):
