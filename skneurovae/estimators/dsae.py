@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.estimators.generation import check_positive
-from skneurovae.estimators.sequential import SequentialEstimator
+from skneurovae.estimators.sequential import COUNT, SequentialEstimator
 from skneurovae.estimators.sequential_swap import SwapMixin, own_mean_where_unknown
 from skneurovae.networks.sequential_models import DSAENetwork
 from skneurovae.training import seeded
@@ -123,7 +123,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         "variant": [StrOptions({"full", "factorized"})],
         "prior": [StrOptions({"recurrent", "ar1"})],
         "prior_dim": [Interval(Integral, 1, None, closed="left")],
-        "static_length": [Interval(Integral, 0, None, closed="left")],
+        "static_length": [COUNT],
         "causal": ["boolean"],
     }
 

@@ -6,10 +6,9 @@ from numbers import Integral, Real
 
 from sklearn.utils._param_validation import Interval
 
-from skneurovae.estimators.sequential import SequentialEstimator
+from skneurovae.estimators.sequential import COUNT, SequentialEstimator
 from skneurovae.networks.sequential_models import LFADSNetwork
 
-_COUNT = Interval(Integral, 0, None, closed="left")
 PAPER = {
     "n_components": 50, "static_dim": 64, "dynamic_dim": 1, "read_in_dim": 128,
     "encoder_dim": 128, "controller_dim": 128, "generator_dim": 200, "dropout": 0.05,
@@ -157,9 +156,10 @@ class LFADS(SequentialEstimator):
 
     Notes
     -----
-    `infer` names its outputs "rates", "rates_std", "rates_without_inputs" (all inferred inputs at
-    0: what the dynamics alone explain), "factors", "factors_std", "generator_states",
-    "initial_condition_mean" and "_std", "inferred_inputs_mean" and "_std".
+    `infer` names its outputs "rates", "rates_std", "rates_without_inputs" (averaged over the same
+    samples with all inferred inputs at 0: what the dynamics alone explain), "factors",
+    "factors_std", "generator_states", "initial_condition_mean" and "_std", "inferred_inputs_mean"
+    and "_std".
 
     The GRUs apply the reset gate after the recurrent weights, as cuDNN does; the original applies
     it before. Only the first state of the generator is clipped, which bounds all others.
@@ -185,11 +185,11 @@ class LFADS(SequentialEstimator):
     }  # fmt: skip
     _parameter_constraints = {
         **SequentialEstimator._parameter_constraints,
-        "dynamic_dim": [_COUNT],
+        "dynamic_dim": [COUNT],
         "controller_dim": [Interval(Integral, 1, None, closed="left")],
-        "static_length": [_COUNT],
+        "static_length": [COUNT],
         "causal": ["boolean"],
-        "lag": [_COUNT],
+        "lag": [COUNT],
         "time_constant": [Interval(Real, 0, None, closed="neither")],
         "recurrent_l2": [Interval(Real, 0, None, closed="left")],
     }
@@ -280,11 +280,3 @@ class LFADS(SequentialEstimator):
             "static_length": self.static_length, "causal": self.causal, "lag": self.lag,
             "recurrent_l2": self.recurrent_l2, "time_constant": self.time_constant,
         }  # fmt: skip
-
-    @staticmethod
-    def _outputs(network, batch):
-        """Also the rates that the initial condition and the stimulus alone would make."""
-        path = network.mean_path(batch)
-        factors = network.without_inputs(path, network.stimulus(batch))
-        rates = network.likelihood.mean(*network.decode(factors, batch))
-        return {**network.infer(batch), "neuron_rates_without_inputs": rates}

@@ -26,7 +26,7 @@ FREE_ARGUMENTS = {
     "n_neurons", "beta_static", "beta_dynamic", "warmup", "free_bits", "dropout",
     "coordinated_dropout", "recurrent_l2", "alpha", "n_sequences",
 }  # fmt: skip
-_COUNT = Interval(Integral, 0, None, closed="left")
+COUNT = Interval(Integral, 0, None, closed="left")
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _WEIGHT = Interval(Real, 0, None, closed="left")
 _RATE = Interval(Real, 0, 1, closed="left")
@@ -52,7 +52,7 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         "sample_validation": [_RATE],
         "hide_neurons": [tuple],
         "hide_bins": [tuple],
-        "forward_bins": [_COUNT],
+        "forward_bins": [COUNT],
         "initialization": [StrOptions({"random", "pcr", "conditions"})],
         "freeze_core": ["boolean"],
         "n_samples": [_POSITIVE],

@@ -50,7 +50,7 @@ class SequentialUseMixin(DecodingMixin):
         recordings, form = self._check(X, mask, behavior, stimulus, identities)
         factors = self._units(units, recordings)
         rows = self._vocabulary.rows(recordings)
-        results = self._infer(recordings, rows, self._outputs)
+        results = self._infer(recordings, rows, lambda network, batch: network.infer(batch))
         for recording, row, result, factor in zip(recordings, rows, results, factors):
             own, spread = own_moments(recording)
             for name in [name for name in result if name.startswith("neuron_rates")]:
@@ -64,10 +64,6 @@ class SequentialUseMixin(DecodingMixin):
             label = "_".join([self._names.get(first, first), *rest])
             named[label] = form.wrap([result[name] for result in results])
         return named
-
-    @staticmethod
-    def _outputs(network, batch):
-        return network.infer(batch)
 
     def _units(self, units, recordings):
         """What rates per bin are multiplied by, one number per recording."""

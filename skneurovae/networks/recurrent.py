@@ -110,8 +110,6 @@ class Reader(nn.Module):
         Channels of the input; units of each direction.
     kind : {"gru", "lstm"}
         Cell.
-    n_layers : int, default=1
-        Stacked layers of each direction.
     backward : bool, default=True
         Whether there is a backward direction.
     learn_start : bool, default=False
@@ -119,21 +117,20 @@ class Reader(nn.Module):
     """
 
     def __init__(
-        self, n_inputs: int, n_units: int, kind: str, n_layers: int = 1, backward: bool = True,
+        self, n_inputs: int, n_units: int, kind: str, backward: bool = True,
         learn_start: bool = False,
     ):  # fmt: skip
         super().__init__()
         cell = {"gru": nn.GRU, "lstm": nn.LSTM}[kind]
         self.directions = nn.ModuleList(
-            initialize(cell(n_inputs, n_units, n_layers, batch_first=True))
-            for _ in range(1 + backward)
+            initialize(cell(n_inputs, n_units, batch_first=True)) for _ in range(1 + backward)
         )
         self.starts = None
         if learn_start:
-            self.starts = nn.Parameter(torch.zeros(1 + backward, n_layers, 1, n_units))
+            self.starts = nn.Parameter(torch.zeros(1 + backward, 1, 1, n_units))
 
     def forward(self, values: Tensor, lengths: Tensor) -> list[Tensor]:
-        """States of the top layer at every step.
+        """States at every step.
 
         Parameters
         ----------

@@ -63,21 +63,19 @@ class PosteriorAverages:
     def encode(self, batch):
         """Factors of the posterior means; log variance of factors over posterior samples."""
         mean = self.mean_path(batch).factors
-        square = 0.0
-        for path, share in self._paths(batch):
-            square = square + share * (path.factors - mean[:, None]).square().mean(1)
-        return mean, square.clamp(min=1e-12).log()
+        spread = self._average(batch, lambda drawn: {"": (drawn.factors - mean[:, None]).square()})
+        return mean, spread[""].clamp(min=1e-12).log()
 
     def predictive(self, batch):
         """Mean and variance of the traces over posterior samples, each (B, T, N)."""
-        mean, square, noise = 0.0, 0.0, 0.0
-        for path, share in self._paths(batch):
-            parameters = self._decode_all(path, batch)
-            expected = self.likelihood.mean(*parameters)
-            mean = mean + share * expected.mean(1)
-            square = square + share * expected.square().mean(1)
-            noise = noise + share * self.likelihood.variance(*parameters).mean(1)
-        return mean, (square - mean.square()).clamp(min=0) + noise
+
+        def moments(drawn):
+            parameters = self._decode_all(drawn.factors, batch)
+            rates, noise = self.likelihood.mean(*parameters), self.likelihood.variance(*parameters)
+            return {"rates": rates, "square": rates.square(), "noise": noise}
+
+        found = self._average(batch, moments)
+        return found["rates"], _variance(found) + found["noise"]
 
     def bound(self, batch):
         """Evidence lower bound of each time step in nats, (B, T).
@@ -85,43 +83,63 @@ class PosteriorAverages:
         Expectations are over posterior samples. The divergences belong to a window as a whole and
         are spread evenly over its time steps.
         """
-        total = 0.0
         scored = batch.observed & (batch.neurons >= 0)[:, None]
-        for path, share in self._paths(batch):
-            parameters = self._decode_all(path, batch)
+        n_steps = batch.valid.sum(1).clamp(min=1)[:, None]
+
+        def bound(drawn):
+            parameters = self._decode_all(drawn.factors, batch)
             log_prob = self.likelihood.log_prob(batch.traces[:, None], *parameters)
-            fit = masked_sum(log_prob, scored[:, None], -1).mean(1)
-            flat = Path(**{name: _flat(value) for name, value in vars(path).items()})
-            n_draws = path.factors.shape[1]
-            dynamic = self.dynamic_kl(flat).sum(-1).unflatten(0, (-1, n_draws)).mean(1)
-            static = self.static_kl(_first(path), None).sum(-1)
-            kl = (dynamic + static) / batch.valid.sum(1).clamp(min=1)
-            total = total + share * torch.where(batch.valid, fit - kl[:, None], 0.0)
-        return total
+            fit = masked_sum(log_prob, scored[:, None], -1)
+            flat = Path(**{name: _flat(value) for name, value in vars(drawn).items()})
+            dynamic = self.dynamic_kl(flat).sum(-1).unflatten(0, fit.shape[:2])
+            static = self.static_kl(_first(drawn), None).sum(-1)[:, None]
+            kl = ((dynamic + static) / n_steps)[..., None]
+            return {"": torch.where(batch.valid[:, None], fit - kl, 0.0)}
+
+        return self._average(batch, bound)[""]
 
     def infer(self, batch):
         """Named outputs of each time step, for `infer_windows`."""
         path = self.mean_path(batch)
-        rates, square, factors = 0.0, 0.0, 0.0
-        for drawn, share in self._paths(batch):
-            expected = self.likelihood.mean(*self._decode_all(drawn, batch))
-            rates = rates + share * expected.mean(1)
-            square = square + share * expected.square().mean(1)
-            factors = factors + share * (drawn.factors - path.factors[:, None]).square().mean(1)
+
+        def moments(drawn):
+            rates = self._rates(drawn.factors, batch)
+            spread = (drawn.factors - path.factors[:, None]).square()
+            more = self.other_rates(drawn, batch)
+            return {"rates": rates, "square": rates.square(), "spread": spread, **more}
+
+        found = self._average(batch, moments)
+        rates_std, factors_std = _variance(found).sqrt(), found.pop("spread").sqrt()
+        del found["square"]
         n_steps = batch.valid.shape[1]
         # Where there is no z yet, there is nothing to be unsure of either.
         dynamic_std = torch.where(path.steps[..., None], path.dynamic.std, 0.0)
         return {
-            "neuron_rates": rates,
-            "neuron_rates_std": (square - rates.square()).clamp(min=0).sqrt(),
+            **{f"neuron_{name}": rates for name, rates in found.items()},
+            "neuron_rates_std": rates_std,
             "factors": path.factors,
-            "factors_std": factors.sqrt(),
+            "factors_std": factors_std,
             "states": path.states,
             "static_mean": path.static.mean[:, None].expand(-1, n_steps, -1),
             "static_std": path.static.std[:, None].expand(-1, n_steps, -1),
             "dynamic_mean": path.dynamic.mean.expand(-1, n_steps, -1),
             "dynamic_std": dynamic_std.expand(-1, n_steps, -1),
         }
+
+    def other_rates(self, drawn, batch):
+        """Further rates of posterior samples, by name, (B, draws, T, N); none by default."""
+        return {}
+
+    def _average(self, batch, function):
+        """Averages over posterior samples of what `function` gives.
+
+        It gets a `Path` of shape (B, draws, ...) and returns such tensors by name.
+        """
+        total = {}
+        for drawn, share in self._paths(batch):
+            for name, values in function(drawn).items():
+                total[name] = total.get(name, 0.0) + share * values.mean(1)
+        return total
 
     def _paths(self, batch):
         """Yield paths of shape (B, draws, ...) and their share of all posterior samples.
@@ -169,12 +187,21 @@ class PosteriorAverages:
         drive = Normal(dynamic, torch.zeros_like(dynamic))
         return self.generator.unroll(static, drive, stimulus, None).factors
 
-    def _decode_all(self, path, batch):
+    def _rates(self, factors, batch):
+        """Expected traces of factors of all draws, (B, draws, T, N)."""
+        return self.likelihood.mean(*self._decode_all(factors, batch))
+
+    def _decode_all(self, factors, batch):
         """Likelihood parameters of all draws, (B, draws, T, N)."""
-        n_draws, n_steps = path.factors.shape[1:3]
-        location, log_scale = self.decode(path.factors.flatten(1, 2), batch)
+        n_draws, n_steps = factors.shape[1:3]
+        location, log_scale = self.decode(factors.flatten(1, 2), batch)
         location = location.unflatten(1, (n_draws, n_steps))
         return location, None if log_scale is None else log_scale[:, None]
+
+
+def _variance(found):
+    """Variance of rates over posterior samples, from their mean and mean square."""
+    return (found["square"] - found["rates"].square()).clamp(min=0)
 
 
 def _fixed_noise(stream, n_steps, n_pairs, size, like):

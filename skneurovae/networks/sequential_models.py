@@ -75,10 +75,13 @@ controller_dim, generator_dim : int
         )  # fmt: skip
         self.first_dynamic, self.recurrent_l2 = static_length, recurrent_l2
 
-    def without_inputs(self, path, stimulus):
-        """Factors of the initial condition of `path` with all inferred inputs at 0."""
+    def other_rates(self, drawn, batch):
+        """Rates that the same initial conditions make with all inferred inputs at 0."""
+        stimulus = self.stimulus(batch).repeat_interleave(drawn.static_sample.shape[1], 0)
         nothing = stimulus.new_zeros(*stimulus.shape[:2], self.dynamic_dim)
-        return self.unroll(path.static_sample, nothing, stimulus)
+        factors = self.unroll(drawn.static_sample.flatten(0, 1), nothing, stimulus)
+        factors = factors.unflatten(0, drawn.static_sample.shape[:2])
+        return {"rates_without_inputs": self._rates(factors, batch)}
 
     def extras(self, path, batch):
         """Mean square of the recurrent weights, ramped like the divergences."""
