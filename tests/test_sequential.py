@@ -115,7 +115,7 @@ def test_batches_do_not_matter(fitted):
 
 def test_long_recordings_are_windows():
     long = np.concatenate(spikes(4, (20, 20)))
-    for model in (lfads(window_length=30), dsae(window_length=30), fhvae()):
+    for model in (lfads(window_length=30), dsae(window_length=30), fhvae(alpha=0.0)):
         model.fit(long)
         assert model.transform(long).shape == (80, 3)
         named = model.infer(long)
@@ -200,12 +200,13 @@ def test_swap_gives_every_segment_the_vector_of_another_sequence():
     swapped = model.swap(trials, order=[2, 0, 1])
     vectors = torch.as_tensor(model.sequence_vectors(trials))
     (piece,), _ = model._check([trials[0][10:20]])
-    (batch,) = model._pieces(piece, *model._vocabulary.rows([piece]))
+    network = network.double()
+    (batch,) = model._pieces(network, piece, *model._vocabulary.rows([piece]))
     with torch.no_grad():
         z = network.mean_path(batch).dynamic.mean
         factors = network.unroll(vectors[2:], z, network.stimulus(batch))
         rates = network.likelihood.mean(*network.decode(factors, batch))[0]
-    np.testing.assert_allclose(swapped[0][10:20], rates, rtol=1e-5)
+    np.testing.assert_allclose(swapped[0][10:20], rates)
     assert swapped[0].shape == trials[0].shape
     assert not np.allclose(swapped[0], model.swap(trials, order=[0, 1, 2])[0], rtol=1e-4)
 
@@ -272,7 +273,7 @@ def test_sequence_vectors_are_closed_form():
     means = [model.infer([t[:10]])["static_mean"][0] for t in trials]
     later = [model.infer([t[10:]])["static_mean"][0] for t in trials]
     expected = (np.array(means) + later) / 2.25
-    np.testing.assert_allclose(vectors, expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(vectors, expected)
     new = model.sequence_vectors(spikes(2, (20, 20), seed=3))
     assert new.shape == (2, 2)
 

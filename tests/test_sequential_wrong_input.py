@@ -61,6 +61,9 @@ PARAMETERS = {
     ),
     "time constant": (lfads, {"time_constant": 0.0}, "time_constant"),
     "prior units": (dsae, {"prior": "ar1", "prior_dim": 9}, "prior_dim has no meaning"),
+    "one sequence at once": (
+        fhvae, {"n_sequences_at_once": 1}, "alpha has no meaning with n_sequences_at_once=1",
+    ),
     "vectors without use": (fhvae, {"alpha": 0.0, "beta_static": 0.0}, "alpha=0 leave"),
     "frozen before it was fitted": (lfads, {"freeze_core": True}, "freeze_core=True goes on with"),
     "start": (lfads, {"initialization": "pca"}, "initialization"),
@@ -111,6 +114,21 @@ CALLS = {
         lambda m: dsae(window_length=5, max_iter=1).fit(TRIALS).swap(TRIALS), "than one window",
     ),
     "fix": (lambda m: m["dsae"].generate(TRIALS[0], "both"), "fix must be"),
+    "generate of many": (
+        lambda m: m["dsae"].generate(TRIALS[:1]), "trial must be one recording, .* got list",
+    ),
+    "generate of a stack": (
+        lambda m: m["dsae"].generate(np.zeros((2, 9, 7))), r"one recording, .* shape \(2, 9, 7\)",
+    ),
+    "generate of nothing": (
+        lambda m: m["dsae"].generate(0), "trial must be one recording, .* got int",
+    ),
+    "mask of generate": (
+        lambda m: m["dsae"].generate(TRIALS[0], mask=np.ones((3, 7))), "mask of recording 0 must",
+    ),
+    "stimulus of generate": (
+        lambda m: m["dsae"].generate(TRIALS[0], stimulus=STIMULI[0]), "stimulus",
+    ),
     "draws": (lambda m: m["dsae"].generate(TRIALS[0], n_samples=0), "n_samples"),
     "other core": (
         lambda m: lfads(max_iter=1).fit(TRIALS).set_params(generator_dim=9).partial_fit(TRIALS),

@@ -10,8 +10,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.estimators.generation import check_positive
 from skneurovae.estimators.sequential import COUNT, SequentialEstimator
-from skneurovae.estimators.sequential_swap import SwapMixin, own_mean_where_unknown
+from skneurovae.estimators.sequential_swap import (
+    SwapMixin,
+    dynamic_latents,
+    own_mean_where_unknown,
+    rates_of,
+)
 from skneurovae.networks.sequential_models import DSAENetwork
+from skneurovae.recordings import Recording
 from skneurovae.training import seeded
 
 PAPER = {
@@ -195,15 +201,20 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         """
         return cls(**{**PAPER, **parameters})
 
-    def generate(self, trial, fix="static", *, n_samples=1, random_state=None):
+    def generate(
+        self, trial, fix="static", *, mask=None, stimulus=None, identities=None, n_samples=1,
+        random_state=None,
+    ):  # fmt: skip
         """New trials that keep one latent of a trial and draw the other from its prior.
 
         Parameters
         ----------
-        trial : Recording or array of shape (n_timesteps, n_neurons)
-            Of at most `window_length` time steps; its stimulus, if any, is kept too.
+        trial : Recording, array of shape (n_timesteps, n_neurons), or DataFrame
+            One recording of at most `window_length` time steps; its stimulus is kept too.
         fix : {"static", "dynamic"}, default="static"
             What is kept, at its posterior mean.
+        mask, stimulus, identities : array, default=None
+            Of `trial`, where it is an array; as in `fit`.
         n_samples : int, default=1
         random_state : int, RandomState instance or None, default=None
 
@@ -214,26 +225,37 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
         Raises
         ------
-        ValueError
-            If `fix` is something else, or the trial is longer than a window.
+        ValueError, TypeError
+            If `fix` is something else, `trial` is not one recording or longer than a window, or
+            another argument is wrong.
         """
         if fix not in ("static", "dynamic"):
             raise ValueError(f"fix must be 'static' or 'dynamic', got {fix!r}.")
         check_positive("n_samples", n_samples)
-        (recording,), _ = self._check([trial])
+        if not isinstance(trial, Recording) and getattr(trial, "ndim", 0) != 2:
+            found = f"shape {trial.shape}" if hasattr(trial, "shape") else type(trial).__name__
+            raise ValueError(
+                "trial must be one recording, of shape (n_timesteps, n_neurons) or a Recording; "
+                f"got {found}."
+            )
+        given = mask, None, stimulus, identities
+        (recording,), _ = self._check([trial], *(None if v is None else [v] for v in given))
         (row,) = self._vocabulary.rows([recording])
-        static = self._static_latents([recording], [row])
-        (batch,) = self._pieces(recording, row)
+        network = self._network_in_full([recording])
+        static = self._static_latents(network, [recording], [row])
+        (batch,) = self._pieces(network, recording, row)
         seed = check_random_state(random_state).randint(2**31 - 1)
         with seeded(seed, torch.device("cpu")):
             if fix == "static":
                 dynamic = self.network_.dynamic_prior.sample(n_samples, recording.n_timesteps)
             else:
-                dynamic = self._dynamic_latents(batch)
+                dynamic = dynamic_latents(network, batch)
                 static = self.network_.static_prior.sample(n_samples)
-        return own_mean_where_unknown(self._rates(batch, static, dynamic), recording, row)
+        # Drawn in single precision, so that the dtype of `trial` does not change what is drawn.
+        latents = static.to(network.scale.dtype), dynamic.to(network.scale.dtype)
+        return own_mean_where_unknown(rates_of(network, batch, *latents), recording, row)
 
-    def _static_latents(self, recordings, rows):
+    def _static_latents(self, network, recordings, rows):
         """Posterior mean of f of each trial, (n_recordings, static_dim)."""
         found = []
         for recording, row in zip(recordings, rows):
@@ -243,7 +265,8 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
                     f"{self.window_length}: it has no single static latent."
                 )
             with torch.inference_mode():
-                found.append(self.network_.mean_path(*self._pieces(recording, row)).static.mean)
+                (batch,) = self._pieces(network, recording, row)
+                found.append(network.mean_path(batch).static.mean)
         return torch.cat(found)
 
     def _check_parameters(self):

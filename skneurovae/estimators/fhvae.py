@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -42,7 +43,8 @@ class FHVAE(SwapMixin, SequentialEstimator):
     encoder_dim, generator_dim : int, default=64
         Units of each layer of the LSTMs.
     alpha : float, default=10.0
-        Weight of the log probability of the right sequence given a segment's f.
+        Weight of the log probability of the right sequence given a segment's f. It needs several
+        sequences: a fit of one warns that it has no effect.
     n_sequences_at_once : int or None, default=None
         Hierarchical sampling (Hsu & Glass 2018): every epoch draws this many sequences, sets their
         vectors from their segments in closed form, and trains on these alone; for more sequences
@@ -199,20 +201,22 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         Returns
         -------
         ndarray of shape (n_recordings, static_dim)
-            The sum of the posterior means of the segments' f, divided by their number plus 0.25.
-            With ``sequences="session"`` recordings of one session have the same vector.
+            The sum of the posterior means of the segments' f, divided by their number plus 0.25,
+            in the dtype of the traces. With ``sequences="session"`` recordings of one session have
+            the same vector.
 
         References
         ----------
         Hsu, Zhang & Glass (2017), section 3.2.
         """
         recordings, _ = self._check(X, mask, None, stimulus, identities)
-        return self._static_latents(recordings, self._vocabulary.rows(recordings)).numpy()
+        network = self._network_in_full(recordings)
+        return self._static_latents(network, recordings, self._vocabulary.rows(recordings)).numpy()
 
-    def _static_latents(self, recordings, rows):
-        store = self._store(recordings, rows, torch.device("cpu"), torch.float32)
+    def _static_latents(self, network, recordings, rows):
+        store = self._store(recordings, rows, torch.device("cpu"), network.scale.dtype)
         sequence, names = self._sequences_of(recordings)
-        return self._closed_form(self.network_, store, sequence, len(names))[sequence]
+        return self._closed_form(network, store, sequence, len(names))[sequence]
 
     def _closed_form(self, network, store, sequence, n_sequences, prepare=lambda batch: batch):
         """Vectors from segments that do not overlap.
@@ -247,6 +251,11 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
     def _check_parameters(self):
         super()._check_parameters()
+        if self.n_sequences_at_once == 1 and self.alpha > 0:
+            raise ValueError(
+                "alpha has no meaning with n_sequences_at_once=1, among which there is nothing to "
+                f"tell apart; set it to 0, got {self.alpha}."
+            )
         if self.beta_static == 0 and self.alpha == 0:
             raise ValueError("beta_static=0 and alpha=0 leave the sequence vectors without use.")
 
@@ -270,6 +279,12 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
     def _batches(self, store, network, choose=None):
         sequence, names = self._sequences_of(store.recordings)
+        if len(names) == 1 and self.alpha:
+            warnings.warn(
+                "alpha has no effect on this fit: there is one sequence to train on, and nothing "
+                "to tell it from.",
+                stacklevel=2,
+            )
         owners = sequence[self._plan(store.lengths)[:, 0]]
         n_segments = torch.from_numpy(np.bincount(owners, minlength=len(names)))
         withhold = self._withholding(store)

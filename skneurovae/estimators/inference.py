@@ -89,10 +89,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         results = [None] * len(recordings)
         for dtype in sorted({r.traces.dtype for r in recordings}, key=str):
             kept = [i for i, r in enumerate(recordings) if r.traces.dtype == dtype]
-            kind = torch.float64 if dtype == np.float64 and device.type != "mps" else torch.float32
-            network = self.network_
-            if device.type != "cpu" or kind != torch.float32:
-                network = copy.deepcopy(network).to(device=device, dtype=kind).eval()
+            network, kind = self._network_for(dtype, device)
             store = self._store(
                 [recordings[i] for i in kept], [rows[i] for i in kept], device, kind
             )
@@ -104,6 +101,13 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             for i, result in zip(kept, stitched):
                 results[i] = {name: value.astype(dtype) for name, value in result.items()}
         return results
+
+    def _network_for(self, dtype, device):
+        """The network on a device for traces of a dtype, and the dtype of its arithmetic."""
+        kind = torch.float64 if dtype == np.float64 and device.type != "mps" else torch.float32
+        if device.type == "cpu" and kind == torch.float32:
+            return self.network_, kind
+        return copy.deepcopy(self.network_).to(device=device, dtype=kind).eval(), kind
 
     # Steps before and after that a result depends on, where that is less than a window.
     _context = None

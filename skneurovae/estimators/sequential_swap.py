@@ -13,7 +13,7 @@ class SwapMixin:
 
     Hooks
     -----
-    _static_latents(recordings, rows) : Tensor of shape (n_recordings, static_dim)
+    _static_latents(network, recordings, rows) : Tensor of shape (n_recordings, static_dim)
         Posterior mean of what belongs to a recording as a whole; `rows` are those of its neurons.
     """
 
@@ -48,37 +48,44 @@ class SwapMixin:
         if wrong or not ((order >= 0) & (order < n)).all():
             raise ValueError(f"order must be {n} numbers of trials from 0 to {n - 1}.")
         rows = self._vocabulary.rows(recordings)
-        static = self._static_latents(recordings, rows)
+        network = self._network_in_full(recordings)
+        static = self._static_latents(network, recordings, rows)
         rates = []
         for recording, row, source in zip(recordings, rows, order):
             pieces = [
-                self._rates(batch, static[source, None], self._dynamic_latents(batch))[0]
-                for batch in self._pieces(recording, row)
+                rates_of(network, batch, static[source, None], dynamic_latents(network, batch))[0]
+                for batch in self._pieces(network, recording, row)
             ]
             rates.append(own_mean_where_unknown(np.concatenate(pieces), recording, row))
         return form.wrap(rates)
 
-    def _pieces(self, recording, row):
+    def _network_in_full(self, recordings):
+        """Network on the CPU, in the precision of the recordings that have most of it."""
+        dtype = np.result_type(*(recording.traces.dtype for recording in recordings))
+        return self._network_for(dtype, torch.device("cpu"))[0]
+
+    def _pieces(self, network, recording, row):
         """Batches of one window each, which together are a recording and do not overlap."""
-        store = self._store([recording], [row], torch.device("cpu"), torch.float32)
+        store = self._store([recording], [row], torch.device("cpu"), network.scale.dtype)
         stops = [*range(self.window_length, recording.n_timesteps, self.window_length)]
         bounds = [0, *stops, recording.n_timesteps]
         return [store.batch(np.array([(0, *span)])) for span in zip(bounds, bounds[1:])]
 
-    def _dynamic_latents(self, batch):
-        """Posterior means of a window, (1, steps, dynamic_dim)."""
-        with torch.inference_mode():
-            return self.network_.mean_path(batch).dynamic.mean
 
-    def _rates(self, batch, static, dynamic):
-        """Expected traces of a window, (draws, n_timesteps, n_neurons), of latents given."""
-        network = self.network_
-        n_draws = max(len(static), len(dynamic))
-        with torch.inference_mode():
-            stimulus = network.stimulus(batch).expand(n_draws, -1, -1)
-            latents = static.expand(n_draws, -1), dynamic.expand(n_draws, -1, -1)
-            factors = network.unroll(*latents, stimulus)
-            return network.likelihood.mean(*network.decode(factors, batch)).numpy()
+def dynamic_latents(network, batch):
+    """Posterior means of a window, (1, steps, dynamic_dim)."""
+    with torch.inference_mode():
+        return network.mean_path(batch).dynamic.mean
+
+
+def rates_of(network, batch, static, dynamic):
+    """Expected traces of a window, (draws, n_timesteps, n_neurons), of latents given."""
+    n_draws = max(len(static), len(dynamic))
+    with torch.inference_mode():
+        stimulus = network.stimulus(batch).expand(n_draws, -1, -1)
+        latents = static.expand(n_draws, -1), dynamic.expand(n_draws, -1, -1)
+        factors = network.unroll(*latents, stimulus)
+        return network.likelihood.mean(*network.decode(factors, batch)).numpy()
 
 
 def own_mean_where_unknown(rates, recording, row):
