@@ -1,6 +1,7 @@
 """LFADS, DSAE and FHVAE as estimators: what a user asks them for."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -352,15 +353,33 @@ def test_grid_search():
     assert search.best_estimator_.predict(TRIALS)[0].shape == TRIALS[0].shape
 
 
-def test_divergence_is_caught_and_said():
-    wild = [1e4 * t for t in TRIALS]
-    model = lfads(learning_rate=1e6, max_iter=3)
-    said = None
-    try:
-        model.fit(wild)
-    except FloatingPointError as error:
-        said = str(error)
-    assert "learning_rate" in said if said else np.isfinite(model.predict(wild)[0]).all()
+@pytest.mark.parametrize("make", [lfads, dsae, fhvae])
+def test_divergence_is_said(make):
+    model = make().fit(TRIALS)
+    before = model.predict(TRIALS)[0]
+    with pytest.raises(
+        FloatingPointError, match=r"training diverged 4 times.* Lower learning_rate"
+    ):
+        model.set_params(learning_rate=1e20).fit(TRIALS)
+    np.testing.assert_array_equal(model.predict(TRIALS)[0], before)
+
+
+@pytest.mark.parametrize("make", [lfads, dsae, fhvae])
+def test_one_divergence_is_survived(make, monkeypatch):
+    model, calls = make(max_iter=4), []
+    loss = model._network_class.loss
+
+    def once_nan(network, batch):
+        terms = loss(network, batch)
+        calls.append(network.training)
+        bad = network.training and sum(calls) == 3
+        return replace(terms, loss=terms.loss * torch.nan) if bad else terms
+
+    monkeypatch.setattr(model._network_class, "loss", once_nan)
+    model.fit(TRIALS)
+    assert model.n_rollbacks_ == 1
+    assert np.isfinite(model.loss_curve_).all()
+    assert np.isfinite(model.predict(TRIALS)[0]).all()
 
 
 @pytest.mark.parametrize("name", MODELS)
