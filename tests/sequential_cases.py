@@ -72,6 +72,25 @@ def spied(model, trials, monkeypatch):
     return model.fit(trials), seen
 
 
+def held_out_of(model, trials, monkeypatch):
+    """Places of the trials that validate, and the fitted model."""
+    parts = []
+    split = type(model)._split
+
+    def spy(estimator, recordings, rows):
+        parts.append(split(estimator, recordings, rows))
+        return parts[-1]
+
+    monkeypatch.setattr(type(model), "_split", spy)
+    model.fit(trials)
+    (_, (held_out, _)), = parts  # fmt: skip
+    counts = [t.traces if isinstance(t, Recording) else t for t in trials]
+    return [
+        i for i, c in enumerate(counts)
+        if any(np.array_equal(c, r.traces) for r in held_out)
+    ], model  # fmt: skip
+
+
 def network_and_batch(name, lengths=(10, 10, 7), n_neurons=7, **parameters):
     """Network with weights large enough that everything shows, in double precision."""
     trials = [t[:n] for t, n in zip(spikes(3, (10, 10), n_neurons), lengths)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, lfads, sessions, spied, spikes
+from sequential_cases import MODELS, held_out_of, lfads, sessions, spied, spikes
 from sklearn.model_selection import GridSearchCV
 
 from skneurovae import LFADS, Recording
@@ -95,25 +95,6 @@ def test_held_out_neurons_are_hidden_in_training(monkeypatch):
 
 
 # What validates, and the start
-
-
-def held_out_of(model, trials, monkeypatch):
-    """Places of the trials that validate, and the fitted model."""
-    parts = []
-    split = type(model)._split
-
-    def spy(estimator, recordings, rows):
-        parts.append(split(estimator, recordings, rows))
-        return parts[-1]
-
-    monkeypatch.setattr(type(model), "_split", spy)
-    model.fit(trials)
-    (_, (held_out, _)), = parts  # fmt: skip
-    counts = [t.traces if isinstance(t, Recording) else t for t in trials]
-    return [
-        i for i, c in enumerate(counts)
-        if any(np.array_equal(c, r.traces) for r in held_out)
-    ], model  # fmt: skip
 
 
 @pytest.mark.parametrize("initialization", ["random", "pcr", "conditions"])

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, dsae, fhvae, lfads, spikes
-from test_sequential_hiding import held_out_of
+from sequential_cases import MODELS, dsae, fhvae, held_out_of, lfads, spikes
 
 from skneurovae import Recording
 
