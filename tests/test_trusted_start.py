@@ -53,6 +53,15 @@ def test_without_annealing_schedules_stand_at_their_end():
     assert {epoch for epoch, _, _ in network.annealed} == {3}
 
 
+def test_without_annealing_the_learning_rate_is_constant():
+    rates = []
+    train(
+        Toy(), two_batches, on_epoch=lambda log: rates.append(log.learning_rate),
+        settings=settings(20, annealing=False, learning_rate=0.3, plateau_patience=0, tol=1e9),
+    )  # fmt: skip
+    assert rates == [0.3] * 20
+
+
 def test_a_start_that_is_not_trusted_gives_way_to_any_lower_loss():
     _, history = trained([0.5, -0.4, 0.5, -0.5], trust_start=False)
     assert history.best_epoch == 5

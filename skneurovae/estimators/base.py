@@ -120,7 +120,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
     def partial_fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Train for one epoch on new recordings; new identities and sessions are added.
 
-        Without validation: what was best before is not kept.
+        At the constant `learning_rate`, and without validation: what was best before is not kept.
 
         Parameters
         ----------

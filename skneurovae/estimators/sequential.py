@@ -97,8 +97,8 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
     def partial_fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Train for one epoch on new recordings; new identities and sessions are added.
 
-        Without validation: what was best before is not kept, and `sample_validation` withholds
-        nothing.
+        At the constant `learning_rate`, and without validation: what was best before is not kept,
+        and `sample_validation` withholds nothing.
 
         Parameters
         ----------

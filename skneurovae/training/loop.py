@@ -183,7 +183,7 @@ def train(
                 best_shares = run.shares
             if score < reference - settings.tol or history.n_iter <= settings.ramp_epochs:
                 reference, improved_at = score, history.n_iter
-        if history.n_iter >= settings.cosine_end:
+        if settings.annealing and history.n_iter >= settings.cosine_end:
             run.plateau.update(loss if validate is None else score)
         stop = False
         if on_epoch is not None:

@@ -12,7 +12,8 @@ def learning_rate_at(position, settings):
 
     It changes from step to step, so that a fit of few epochs warms up too. The shape is that of
     CeNeuroVAE: a line from a thousandth of the learning rate, then half a period of a cosine
-    (Loshchilov & Hutter 2017, eq. 5, without restarts), then constant.
+    (Loshchilov & Hutter 2017, eq. 5, without restarts), then constant. Without `annealing` it is
+    constant throughout.
 
     Parameters
     ----------
@@ -31,7 +32,9 @@ def learning_rate_at(position, settings):
     >>> [learning_rate_at(position, settings) for position in (0, 5, 10, 60, 110)]
     [1e-06, 0.0005005, 0.001, 0.00055, 0.0001]
     """
-    if position < settings.warmup_end:
+    if not settings.annealing:
+        ratio = 1.0
+    elif position < settings.warmup_end:
         ratio = 1e-3 + (1 - 1e-3) * position / settings.warmup_end
     else:
         length = settings.cosine_end - settings.warmup_end

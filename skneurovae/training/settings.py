@@ -42,7 +42,8 @@ class TrainingSettings:
         Epochs during which the objective still changes: of their weights only the last are
         eligible as the best ones, and they do not count as epochs without improvement.
     annealing : bool, default=True
-        Whether what the network anneals follows its schedule; otherwise it has its final value.
+        Whether the schedules run; otherwise the learning rate is constant, and what the network
+        anneals has its final value.
     precision : {"float32", "bf16"}, default="float32"
         "bf16" runs the loss under autocast; parameters and validation stay in float32.
 
