@@ -10,6 +10,7 @@ from sequential_cases import dsae, fhvae, lfads, sessions
 from skneurovae import Recording
 from skneurovae.datasets import make_static_dynamic
 from skneurovae.estimators.sequential_start import component_regression
+from skneurovae.networks.sequential import TABLES, UNITS
 
 
 @pytest.mark.parametrize("make", [lfads, dsae, fhvae], ids=["lfads", "dsae", "fhvae"])
@@ -34,8 +35,48 @@ def test_a_new_session_with_the_core_frozen(make):
     model.set_params(freeze_core=False).partial_fit(second)
     assert not np.array_equal(model.predict(second)[0], start)
     assert not np.array_equal(model.predict(first)[0], before[0])
+    # The core was trained with both sessions now.
+    for how in ("partial_fit", "fit"):
+        with pytest.raises(ValueError, match="freeze_core=True trains neurons"):
+            getattr(model.set_params(freeze_core=True, warm_start=True), how)(second)
+
+
+@pytest.mark.parametrize("make", [lfads, dsae, fhvae], ids=["lfads", "dsae", "fhvae"])
+def test_a_new_session_learns_from_call_to_call_with_the_core_frozen(make):
+    trials, _ = make_static_dynamic(30, n_neurons=16, mean_count=2.0, random_state=0)
+    old = [Recording(t.traces[:, :8], session="a") for t in trials[:15]]
+    new = [Recording(t.traces[:, 8:], session="b") for t in trials[15:]]
+    third = [Recording(t.traces[:, 4:12], session="c") for t in trials]
+    model = make(
+        early_stopping=False, max_iter=20, encoder_dim=16, read_in_dim=8, generator_dim=16,
+        beta_static=0.1, beta_dynamic=0.1, learning_rate=2e-2,
+    ).fit(old)  # fmt: skip
+    before = {k: v.clone() for k, v in model.network_.state_dict().items()}
+
+    def check_core(n_rows):
+        for name, value in model.network_.state_dict().items():
+            if name in (*TABLES, *UNITS):
+                assert torch.equal(value[:8], before[name]), name
+                assert len(value) == n_rows
+            elif name != "static_prior.table":  # of the sequences that are trained on
+                assert torch.equal(value, before[name]), name
+
+    model.set_params(freeze_core=True, learning_rate=6e-2)
+    scores = []
+    for _ in range(8):
+        model.partial_fit(new)
+        model = pickle.loads(pickle.dumps(model))
+        scores.append(model.score(new[:8]))
+        check_core(16)
+    assert np.mean(scores[-3:]) > scores[0] + 0.05
+    model.partial_fit(third)
+    second = model.predict(new)
     with pytest.raises(ValueError, match="freeze_core=True trains neurons"):
-        model.set_params(freeze_core=True).partial_fit(second)
+        model.partial_fit(old)
+    model.partial_fit([*new, *third])  # rows of two later sessions
+    assert not np.array_equal(model.predict(new)[0], second[0])
+    model.set_params(warm_start=True, max_iter=1).fit(third)
+    check_core(24)
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -96,8 +96,8 @@ class LFADS(SequentialEstimator):
         `y`, by which sessions with different neurons meet. Neurons added later are drawn.
     freeze_core : bool, default=False
         `partial_fit`, or `fit` with `warm_start`, trains nothing but read-in and read-out of
-        neurons that the model did not know: adaptation to a new session that leaves the others
-        untouched.
+        neurons that the model did not know when its core was last trained: adaptation to new
+        sessions, in as many calls as it takes, that leaves the others untouched.
     n_samples : int, default=20
         Samples of the posterior over which `predict` and `infer` average rates; the same for every
         window.

@@ -203,15 +203,18 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         trained, measured = self._start_sets(recordings, rows)
         conditions = self._chosen_conditions(recordings, *trained)
         start_rows(network, trained, measured, 0, conditions)
+        self._n_core_rows = network.n_neurons
         return network
 
     def _grow_network(self, old, recordings, rows, adding):
         network = self._new_network(self._arguments_as_before(FREE_ARGUMENTS))
         n_before = old.n_neurons
-        if self.freeze_core and network.n_neurons == n_before:
+        if not self.freeze_core:
+            self._n_core_rows = network.n_neurons
+        elif np.concatenate(rows).max() < self._n_core_rows:
             raise ValueError(
-                "freeze_core=True trains neurons that the model does not know; it knows all of "
-                "these recordings."
+                "freeze_core=True trains neurons that the core was not trained with, of which "
+                "these recordings have none; set freeze_core=False to train all on them."
             )
         state = network.state_dict()
         for name, value in old.state_dict().items():
@@ -223,7 +226,7 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         if network.n_neurons > n_before:
             start_rows(network, *self._start_sets(recordings, rows), n_before)
         network.freeze_core = self.freeze_core
-        network.n_frozen = n_before if self.freeze_core else 0
+        network.n_frozen = self._n_core_rows if self.freeze_core else 0
         return network
 
     def _start_sets(self, recordings, rows):
