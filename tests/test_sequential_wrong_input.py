@@ -45,8 +45,8 @@ PARAMETERS = {
     "causal windows": (
         lfads, {"causal": True, "static_length": 9, "window_length": 12}, "stride of at most .*=3",
     ),
-    "causal steps": (
-        dsae, {"variant": "factorized", "causal": True, "static_length": 3}, "causal has no meani",
+    "acausal start, no look ahead": (
+        dsae, {"variant": "factorized", "causal": True}, "causal=True needs static_length",
     ),
     "static window": (
         lfads, {"static_length": 20, "window_length": 20}, "static_length must be below window",

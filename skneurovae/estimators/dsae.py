@@ -54,14 +54,15 @@ class DSAE(SwapMixin, SequentialEstimator):
         prior's LSTM.
     prior : {"recurrent", "ar1"}, default="recurrent"
         Of z: an LSTM that reads samples of the posterior, or autoregressive with learned time
-        constants and no LSTM.
+        constants and no LSTM, for which `prior_dim` is refused unless at its default.
     likelihood : {"poisson", "negative_binomial", "gaussian", "gamma"}, default="poisson"
         Of the traces: counts per bin for the first two, positive traces for "gamma".
     static_length : int, default=0
         f is inferred from this many first time steps of a window alone; 0 = from all.
     causal : bool, default=False
         z_t, and from `static_length` on the factors, depend on nothing after t. Needs
-        `static_length` above 0; "full" only, since the other variant never looks ahead.
+        `static_length` above 0, and windows that overlap by at least as much. "factorized" infers
+        z without looking ahead in any case; here windows of long recordings do not either.
     beta_static, beta_dynamic : float, default=0.1
         Weights of the divergences of f and z; 1 is the bound, at which latents of noisy spikes stay
         at their prior. The smaller they are, the less do trials of `sample` resemble the data.
@@ -193,13 +194,13 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         Parameters
         ----------
         **parameters
-            Take the place of those.
+            Take the place of those; ``prior="ar1"`` leaves `prior_dim` at its default.
 
         Returns
         -------
         DSAE
         """
-        return cls(**{**PAPER, **parameters})
+        return cls._published(PAPER, parameters)
 
     def generate(
         self, trial, fix="static", *, mask=None, stimulus=None, identities=None, n_samples=1,
@@ -269,12 +270,10 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
                 found.append(network.mean_path(batch).static.mean)
         return torch.cat(found)
 
-    def _check_parameters(self):
-        super()._check_parameters()
-        if self.causal and self.variant == "factorized":
-            raise ValueError("causal has no meaning for variant='factorized': z never looks ahead.")
-        if self.prior == "ar1" and self.prior_dim != 64:
-            raise ValueError("prior_dim has no meaning for prior='ar1'.")
+    @classmethod
+    def _idle(cls, parameters):
+        idle = {"prior_dim": "prior='ar1'"} if parameters["prior"] == "ar1" else {}
+        return {**super()._idle(parameters), **idle}
 
     def _network_arguments(self):
         return {

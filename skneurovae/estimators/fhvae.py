@@ -188,7 +188,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         -------
         FHVAE
         """
-        return cls(**{**PAPER, **parameters})
+        return cls._published(PAPER, parameters)
 
     def sequence_vectors(self, X, *, mask=None, stimulus=None, identities=None):
         """Most probable vectors of sequences, in closed form; also of sequences never seen.

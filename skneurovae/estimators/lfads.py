@@ -39,7 +39,9 @@ class LFADS(SequentialEstimator):
         Dimensions of the initial condition.
     dynamic_dim : int, default=4
         Inferred inputs (not to be confused with `stimulus`, the inputs that are known); 0 = no
-        controller, and the initial condition and the stimulus alone make the trial.
+        controller, and the initial condition and the stimulus alone make the trial. Then
+        `controller_dim`, `lag`, `time_constant` and `beta_dynamic` are refused unless at their
+        defaults; a search over both takes a list of grids.
     read_in_dim : int, default=64
         Channels to which neurons add up before the encoders.
     encoder_dim, controller_dim, generator_dim : int, default=64, 64, 100
@@ -256,23 +258,20 @@ class LFADS(SequentialEstimator):
         ----------
         **parameters
             Take the place of those; the weights of the divergences are those published for the
-            Lorenz system, in units of the bound.
+            Lorenz system, in units of the bound. What they leave without meaning, as
+            ``dynamic_dim=0`` does `controller_dim`, keeps its default.
 
         Returns
         -------
         LFADS
         """
-        return cls(**{**PAPER, **parameters})
+        return cls._published(PAPER, parameters)
 
-    def _check_parameters(self):
-        super()._check_parameters()
-        if not self.dynamic_dim:
-            defaults = {"beta_dynamic": 0.1, "lag": 1, "controller_dim": 64, "time_constant": 10.0}
-            for name, default in defaults.items():
-                if getattr(self, name) != default:
-                    raise ValueError(
-                        f"{name} has no meaning with dynamic_dim=0, which has no controller."
-                    )
+    @classmethod
+    def _idle(cls, parameters):
+        names = ("controller_dim", "lag", "time_constant", "beta_dynamic")
+        idle = {} if parameters["dynamic_dim"] else dict.fromkeys(names, "dynamic_dim=0")
+        return {**super()._idle(parameters), **idle}
 
     def _network_arguments(self):
         return {

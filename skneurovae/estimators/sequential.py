@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from numbers import Integral, Real
 
 import numpy as np
@@ -136,10 +137,32 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         recordings = [recording.replace(behavior=None) for recording in recordings]
         return RecordingStore(recordings, rows, device=device, dtype=dtype, n_behaviors=0)
 
-    # Checks
+    # Parameters
+
+    @classmethod
+    def _published(cls, published, parameters):
+        """Estimator with `published` parameters and others, which may leave some without meaning.
+
+        Those keep their default.
+        """
+        idle = cls._idle({**_defaults(cls), **published, **parameters})
+        return cls(**{k: v for k, v in published.items() if k not in idle} | parameters)
+
+    @classmethod
+    def _idle(cls, parameters):
+        """Names of those parameters that do nothing beside the others, each with the reason."""
+        validated = parameters["sample_validation"] > 0
+        return {"validation_fraction": "sample_validation"} if validated else {}
 
     def _check_parameters(self):
         super()._check_parameters()
+        parameters, defaults = self.get_params(deep=False), _defaults(type(self))
+        for name, reason in self._idle(parameters).items():
+            if parameters[name] != defaults[name]:
+                raise ValueError(
+                    f"{name} has no meaning with {reason}: leave it at {defaults[name]!r}, got "
+                    f"{parameters[name]!r}."
+                )
         for name in ("hide_neurons", "hide_bins"):
             bounds = getattr(self, name)
             numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
@@ -155,8 +178,6 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
                 )
         if self.sample_validation and not self.early_stopping:
             raise ValueError("sample_validation has no meaning without early_stopping.")
-        if self.sample_validation and self.validation_fraction != 0.15:  # its default
-            raise ValueError("validation_fraction has no meaning with sample_validation.")
         if self.causal and not self.static_length:
             raise ValueError(
                 "causal=True needs static_length > 0: static latents of a whole trial know its end."
@@ -349,6 +370,10 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
 
     def _warn_of_collapse(self):
         """Nothing to warn of: an input that is not needed should collapse; see `history_`."""
+
+
+def _defaults(cls):
+    return {name: parameter.default for name, parameter in signature(cls).parameters.items()}
 
 
 def _means(network, batch):
