@@ -112,9 +112,10 @@ def test_trials_that_validate_do_not_reach_the_start(initialization, monkeypatch
     for i in range(6):
         other = [t + (3.0 * (np.arange(7) + i) // 2 if i == k else 0) for k, t in enumerate(TRIALS)]
         after = fit(other)
-        for name in ("offset", "scale", "read_in", "bias"):
+        for name in ("offset", "scale", "read_in", "read_out", "bias"):
             same = torch.allclose(after[name], before[name], atol=1e-6)
-            assert same == (i in places or (name == "read_in" and initialization == "random"))
+            drawn = name.startswith("read") and initialization == "random"
+            assert same == (i in places or drawn)
 
 
 def test_units_of_neurons_that_only_validation_has_are_theirs():

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from sequential_cases import dsae, fhvae, lfads, sessions
+from sklearn.pipeline import make_pipeline
 
 from skneurovae import Recording
-from skneurovae.datasets import make_static_dynamic
-from skneurovae.estimators.sequential_start import component_regression
+from skneurovae.datasets import make_lorenz, make_static_dynamic
+from skneurovae.decoding import BehaviorDecoder
+from skneurovae.estimators.sequential_start import component_courses, mean_courses
 from skneurovae.networks.sequential import TABLES, UNITS
 
 
@@ -107,37 +109,144 @@ def test_new_neurons_learn_with_the_core_frozen():
     assert len(model.identities_) == 16
 
 
-def test_component_regression_aligns_sessions():
-    """Neurons of two sessions that mix the same signals read in to the same signals."""
+# The start of read-in and read-out
+
+
+def test_component_courses_are_what_sessions_share():
     rng = np.random.RandomState(0)
-    t = np.linspace(0, 6, 80)
-    signals = [np.stack([np.sin(t + c), np.cos(2 * t + c)], 1) for c in range(3)]
+    signals = {c: rng.standard_normal((n, 2)) for c, n in (("a", 30), ("b", 20), ("c", 40))}
     mixes = [rng.standard_normal((2, 6)), rng.standard_normal((2, 9))]
-    rows = [np.arange(6), np.arange(6, 15)]
-    traces, row, labels = [], [], []
-    for session in range(2):
-        for _ in range(4):
-            for c, signal in enumerate(signals):
-                noise = rng.standard_normal((80, rows[session].size))
-                traces.append(signal @ mixes[session] + 0.1 * noise)
-                row.append(rows[session])
-                labels.append(f"condition {c}")
-    weights = component_regression(traces, row, labels, 15, 2)
-    assert weights.shape == (15, 2)
-    read = [np.concatenate(signals) @ mixes[s] @ weights[rows[s]] for s in range(2)]
-    read = [r - r.mean(0) for r in read]
-    for k in range(2):
-        assert np.corrcoef(read[0][:, k], read[1][:, k])[0, 1] > 0.98
-        assert 0.7 < read[0][:, k].std() < 1.3
+    sessions = [{c: s @ mix for c, s in signals.items()} for mix in mixes]
+    del sessions[1]["c"]
+    sessions[1]["a"] = sessions[1]["a"][:25]
+    courses = component_courses(sessions, 5)
+    assert {c: v.shape for c, v in courses.items()} == {"a": (25, 2), "b": (20, 2)}
+    together = np.concatenate(list(courses.values()))
+    np.testing.assert_allclose(together.T @ together / 45, np.eye(2), atol=1e-9)
+    shared = np.concatenate([signals["a"][:25], signals["b"]])
+    design = np.c_[shared, np.ones(45)]
+    np.testing.assert_allclose(design @ np.linalg.lstsq(design, together)[0], together, atol=1e-9)
     with pytest.raises(ValueError, match="share no condition"):
-        component_regression(traces, row, [i % 3 + 3 * (i > 11) for i in range(24)], 15, 2)
+        component_courses([{"a": signals["a"]}, {"b": signals["b"]}], 2)
+
+
+def two_sessions(seed=0):
+    """Trials and conditions of two sessions with 20 neurons each, of one Lorenz attractor."""
+    trials, truth = make_lorenz(4, 16, n_neurons=40, base_rate=10.0, random_state=seed)
+    order = np.random.RandomState(0).permutation(len(trials))
+    parts = []
+    for name, columns in (("a", slice(0, 20)), ("b", slice(20, 40))):
+        half, order = order[:32], order[32:]
+        kept = [Recording(trials[i].traces[:, columns], session=name) for i in half]
+        parts.append((kept, [f"condition {c}" for c in truth.conditions[half]]))
+    return parts
+
+
+@pytest.mark.parametrize("make", [lfads, dsae, fhvae], ids=["lfads", "dsae", "fhvae"])
+@pytest.mark.parametrize("initialization", ["pcr", "conditions"])
+def test_neurons_with_equal_responses_start_equal_in_all_sessions(make, initialization):
+    (first, labels), _ = two_sessions()
+    order = np.random.RandomState(1).permutation(20)
+    second = [Recording(r.traces[:, order], session="b") for r in first]
+    model = make(
+        initialization=initialization, early_stopping=False, learning_rate=1e-12, read_in_dim=8,
+    ).fit([*first, *second], [*labels, *labels])  # fmt: skip
+    network = model.network_
+    for table in (network.read_in, network.read_out):
+        table = table.detach().numpy()
+        np.testing.assert_allclose(table[20:], table[:20][order], atol=1e-4)
+        assert table[:20].std(0).min() > 1e-3
+        assert np.abs(table[20:] - table[:20]).max() > 0.05
+
+
+def test_a_read_out_follows_the_log_of_the_mean_response():
+    """With factors as they are to become, rates are those of the conditions."""
+    t = np.linspace(0, 6, 60)
+    courses = np.stack([np.sin(t), np.cos(2 * t)], 1)
+    rng = np.random.RandomState(0)
+    rates = np.exp(courses @ rng.uniform(-0.7, 0.7, (2, 12)) + 1)
+    trials = [rng.poisson(rates).astype(float) for _ in range(200)]
+    model = lfads(
+        initialization="conditions", early_stopping=False, learning_rate=1e-12, read_in_dim=2,
+        max_iter=1,
+    ).set_params(n_components=2).fit(trials, [0] * 200)  # fmt: skip
+    standard = [(x - np.mean(trials, (0, 1))) / np.std(trials, (0, 1)) for x in trials]
+    ((components,),) = [component_courses([mean_courses(standard, [0] * 200)], 2).values()]
+    made = model.inverse_transform(components)
+    made *= rates.mean(0) / made.mean(0)
+    assert np.corrcoef(np.log(made).ravel(), np.log(rates).ravel())[0, 1] > 0.98
+    slope = (np.log(made) * (np.log(rates) - np.log(rates).mean(0))).sum(0)
+    slope /= ((np.log(rates) - np.log(rates).mean(0)) ** 2).sum(0)
+    assert ((slope > 0.75) & (slope < 1.05)).all()  # smoothed, and a tenth of the mean added
+
+
+@pytest.mark.parametrize("make", [lfads, dsae, fhvae], ids=["lfads", "dsae", "fhvae"])
+def test_a_new_session_meets_the_core_in_the_conditions(make):
+    (old, labels), (new, others) = two_sessions()
+    model = make(
+        initialization="conditions", early_stopping=False, max_iter=25, encoder_dim=16,
+        read_in_dim=16, generator_dim=24, static_dim=6, beta_static=0.01, beta_dynamic=0.1,
+    ).fit(old, labels)  # fmt: skip
+    train, test = new[:20], new[20:]
+    stored = pickle.dumps(model.set_params(freeze_core=True))
+    scores = {}
+    for start in ("conditions", "random"):
+        grown = pickle.loads(stored).set_params(initialization=start)
+        for _ in range(2):
+            grown.partial_fit(train, others[:20])
+        scores[start] = grown.score(test)
+        before, after = (m.network_.read_in[:20] for m in (model, grown))
+        assert torch.equal(before, after)
+    assert scores["conditions"] > 0.05
+    assert scores["conditions"] > scores["random"] + 0.1
+
+
+def test_known_neurons_of_a_new_session_keep_their_share_of_the_read_in():
+    """New neurons read in what the known ones lack: nothing, if these are all there were."""
+    (old, labels), _ = two_sessions()
+    named = [Recording(r.traces, identities=np.arange(1, 21)) for r in old]
+    model = lfads(initialization="conditions", early_stopping=False, learning_rate=1e-12)
+    model.fit(named, labels)
+    copies = [Recording(np.c_[r.traces, r.traces[:, :5]], identities=np.arange(1, 26)) for r in old]
+    alone = [Recording(r.traces[:, :5], identities=np.arange(21, 26)) for r in old]
+    sizes = {}
+    for name, trials in (("next to known ones", copies), ("alone", alone)):
+        grown = pickle.loads(pickle.dumps(model)).partial_fit(trials, labels)
+        sizes[name] = grown.network_.read_in[20:].norm()
+    assert sizes["next to known ones"] < 0.05 * sizes["alone"]
+
+
+def test_what_new_neurons_need_to_meet_the_model():
+    (old, labels), (new, others) = two_sessions()
+    model = lfads(initialization="conditions", early_stopping=False, max_iter=1).fit(old, labels)
+    stored = pickle.dumps(model)
+    pickle.loads(stored).partial_fit(old)  # no new neuron, no need
+    with pytest.raises(ValueError, match=r"needs y, one condition .*got none"):
+        pickle.loads(stored).partial_fit(new)
+    with pytest.raises(ValueError, match="share no condition"):
+        pickle.loads(stored).partial_fit(new, ["another"] * len(new))
+    with pytest.raises(ValueError, match="kept, but the last had 'conditions'"):
+        pickle.loads(stored).set_params(initialization="pcr").partial_fit(new)
+    drawn = lfads(early_stopping=False, max_iter=1).fit(old)
+    with pytest.raises(ValueError, match="kept, but the last had 'random'"):
+        drawn.set_params(initialization="conditions").partial_fit(new, others)
+
+
+def test_behavior_is_no_condition():
+    trials = [t.replace(behavior=t.traces[:, :1]) for t in sessions()]
+    behavior = [t.behavior for t in trials]
+    pipeline = make_pipeline(lfads(initialization="conditions"), BehaviorDecoder())
+    with pytest.raises(ValueError, match=r"as y one condition per recording, .*of type ndarray"):
+        pipeline.fit(trials, behavior)
 
 
 @pytest.mark.parametrize("initialization", ["pcr", "conditions"])
-def test_starts_of_the_read_in(initialization):
+def test_starts_differ_from_drawn_ones(initialization):
     trials = sessions()
     labels = [i % 3 for i in range(len(trials))]
     model = lfads(initialization=initialization, max_iter=1).fit(trials, labels)
     plain = lfads(max_iter=1).fit(trials)
-    assert not torch.allclose(model.network_.read_in, plain.network_.read_in, atol=1e-2)
+    for table in ("read_in", "read_out"):
+        ours, drawn = (getattr(m.network_, table) for m in (model, plain))
+        assert not torch.allclose(ours, drawn, atol=1e-2)
     assert np.isfinite(model.predict(trials)[0]).all()

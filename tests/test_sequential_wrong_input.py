@@ -40,6 +40,7 @@ PARAMETERS = {
     "weight": (lfads, {"beta_static": -1.0}, "beta_static"),
     "ramp": (lfads, {"kl_warmup": 1.5}, "kl_warmup"),
     "bounds": (lfads, {"hide_neurons": (0.5, 0.1)}, "hide_neurons must be .*low.*high"),
+    "bounds in a list": (lfads, {"hide_neurons": [0.5, 0.1]}, "hide_neurons must be .*low.*high"),
     "bounds of words": (dsae, {"hide_neurons": ("a", "b")}, "hide_neurons must be .*low"),
     "acausal start": (lfads, {"causal": True}, "causal=True needs static_length"),
     "causal windows": (
@@ -89,6 +90,10 @@ CALLS = {
     "fractions": (lambda m: lfads().fit([t + 0.5 for t in TRIALS]), "needs counts, but traces"),
     "labels of some": (
         lambda m: lfads(initialization="conditions").fit(TRIALS, [0, 1]), "got 2 labels",
+    ),
+    "labels that are none": (
+        lambda m: lfads(initialization="conditions").fit(TRIALS, [[0], [1], [0], [1]]),
+        "needs as y one condition per recording, .*recording 0 is of type list",
     ),
     "other neurons": (lambda m: m["lfads"].predict([t[:, :5] for t in TRIALS]), "neurons"),
     "units": (lambda m: m["lfads"].infer(TRIALS, units="ms"), "units must be"),

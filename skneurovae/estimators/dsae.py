@@ -67,7 +67,8 @@ class DSAE(SwapMixin, SequentialEstimator):
         Weights of the divergences of f and z; 1 is the bound, at which latents of noisy spikes stay
         at their prior. The smaller they are, the less do trials of `sample` resemble the data.
     kl_warmup : float, default=0.3
-        Share of the epochs over which both rise from 0. Only weights from after that may be kept.
+        Share of the epochs of a `fit` over which both rise from 0, also with `warm_start`. Only
+        weights from after that may be kept.
     free_bits : float, default=0.0
         Floor of the divergence of a component, in nats per trial or, of z, per time step.
     dropout : float, default=0.05
@@ -85,7 +86,7 @@ class DSAE(SwapMixin, SequentialEstimator):
     forward_bins : int, default=0
         Last time steps of each training window that are hidden from the encoders.
     initialization : {"random", "pcr", "conditions"}, default="random"
-        Start of the read-in; see `LFADS`.
+        Start of read-in and read-out; see `LFADS`.
     freeze_core : bool, default=False
         `partial_fit`, or `fit` with `warm_start`, trains new neurons only; see `LFADS`.
     n_samples : int, default=20

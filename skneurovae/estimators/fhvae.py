@@ -54,7 +54,8 @@ class FHVAE(SwapMixin, SequentialEstimator):
     beta_static, beta_dynamic : float, default=1.0
         Weights of the divergences of f and z; 1 is the bound.
     kl_warmup : float, default=0.0
-        Share of the epochs over which both rise from 0. Only weights from after that may be kept.
+        Share of the epochs of a `fit` over which both rise from 0, also with `warm_start`. Only
+        weights from after that may be kept.
         While z costs nothing it takes over what belongs to f, and keeps it: hence 0.
     free_bits : float, default=0.0
         Floor of the divergence of a component, in nats per segment.
@@ -73,7 +74,7 @@ class FHVAE(SwapMixin, SequentialEstimator):
     forward_bins : int, default=0
         Last time steps of each training segment that are hidden from the encoders.
     initialization : {"random", "pcr", "conditions"}, default="random"
-        Start of the read-in; see `LFADS`.
+        Start of read-in and read-out; see `LFADS`.
     freeze_core : bool, default=False
         `partial_fit`, or `fit` with `warm_start`, trains new neurons only; see `LFADS`.
     n_samples : int, default=20

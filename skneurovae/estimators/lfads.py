@@ -66,8 +66,8 @@ class LFADS(SequentialEstimator):
         Lorenz system are 0.001 and 0.07 in these units. The smaller they are, the less do trials
         of `sample` resemble the data.
     kl_warmup : float, default=0.3
-        Share of the epochs over which both, and `recurrent_l2`, rise from 0. Only weights from
-        after that may be kept.
+        Share of the epochs of a `fit` over which both, and `recurrent_l2`, rise from 0, also with
+        `warm_start`. Only weights from after that may be kept.
     free_bits : float, default=0.0
         Floor of the divergence of a component, in nats per trial or, of inputs, per time step.
     recurrent_l2 : float, default=0.0
@@ -93,9 +93,11 @@ class LFADS(SequentialEstimator):
         Last time steps of each training window that are hidden from the encoders: prepares for
         predicting time steps that are NaN in all neurons.
     initialization : {"random", "pcr", "conditions"}, default="random"
-        Start of the read-in: drawn; by principal-component regression of the mean over trials (of
-        single trials where all have the same neurons); or of the mean of each condition, given as
-        `y`, by which sessions with different neurons meet. Neurons added later are drawn.
+        Start of read-in and read-out: drawn; by principal-component regression of the mean over
+        trials (of single trials where all have the same neurons); or of the mean of each condition,
+        given as `y`, by which sessions with different neurons meet. Neurons added later start from
+        regression on the time courses of channels and factors of the fitted model in these means,
+        and ``"conditions"`` needs their `y` too.
     freeze_core : bool, default=False
         `partial_fit`, or `fit` with `warm_start`, trains nothing but read-in and read-out of
         neurons that the model did not know when its core was last trained: adaptation to new

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from numbers import Integral, Real
@@ -14,26 +13,20 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.estimators.base import LatentVariableEstimator
 from skneurovae.estimators.inference import TracesMixin, latents_of
-from skneurovae.estimators.sequential_start import start_rows
+from skneurovae.estimators.sequential_start import StartMixin
 from skneurovae.estimators.sequential_use import SequentialUseMixin
 from skneurovae.estimators.support import check_support
-from skneurovae.networks.sequential import TABLES, UNITS
 from skneurovae.recordings.batches import RecordingStore, make_batches
 from skneurovae.recordings.masking import HidingSchedule
 
 LIKELIHOODS = {"poisson", "negative_binomial", "gaussian", "gamma"}
-# What may differ between a fit and the next that goes on from it.
-FREE_ARGUMENTS = {
-    "n_neurons", "beta_static", "beta_dynamic", "warmup", "free_bits", "dropout",
-    "coordinated_dropout", "recurrent_l2", "alpha", "n_sequences",
-}  # fmt: skip
 COUNT = Interval(Integral, 0, None, closed="left")
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _WEIGHT = Interval(Real, 0, None, closed="left")
 _RATE = Interval(Real, 0, 1, closed="left")
 
 
-class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimator):
+class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVariableEstimator):
     """Base of the sequential VAEs; a subclass gives its network and what only it can do."""
 
     _parameter_constraints = {
@@ -51,8 +44,8 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         "dropout": [_RATE],
         "coordinated_dropout": [_RATE],
         "sample_validation": [_RATE],
-        "hide_neurons": [tuple],
-        "hide_bins": [tuple],
+        "hide_neurons": [tuple, list],
+        "hide_bins": [tuple, list],
         "forward_bins": [COUNT],
         "initialization": [StrOptions({"random", "pcr", "conditions"})],
         "freeze_core": ["boolean"],
@@ -70,7 +63,8 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
             A trial is a recording; a list holds trials of any lengths, a 3-D array trials of equal
             length, and a 2-D array is one recording. NaN = not observed.
         y : list, default=None
-            Condition of each trial, for ``initialization="conditions"``; ignored otherwise.
+            Condition of each trial, a label, for ``initialization="conditions"``; ignored
+            otherwise.
         mask : array of bool or list, default=None
             True = observed, for the array forms of `X`.
         behavior : array of shape (n_timesteps, n_behaviors) or list, default=None
@@ -115,14 +109,6 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         }  # fmt: skip
         with self._labels_of_conditions(y):
             return super().partial_fit(X, y, **inputs)
-
-    @contextmanager
-    def _labels_of_conditions(self, y):
-        self._conditions = y
-        try:
-            yield
-        finally:
-            vars(self).pop("_conditions", None)
 
     # Inference
 
@@ -214,79 +200,17 @@ class SequentialEstimator(SequentialUseMixin, TracesMixin, LatentVariableEstimat
         arguments["n_factors"] = arguments.pop("n_components")
         return self._network_class(**arguments)
 
-    def _start_network(self, recordings, rows, random_state):
-        if self.freeze_core:
-            raise ValueError(
-                "freeze_core=True goes on with a fitted model: call partial_fit, or fit with "
-                "warm_start=True."
-            )
-        network = self._new_network(self._network_arguments())
-        trained, measured = self._start_sets(recordings, rows)
-        conditions = self._chosen_conditions(recordings, *trained)
-        start_rows(network, trained, measured, 0, conditions)
-        self._n_core_rows = network.n_neurons
-        return network
-
-    def _grow_network(self, old, recordings, rows, adding):
-        network = self._new_network(self._arguments_as_before(FREE_ARGUMENTS))
-        n_before = old.n_neurons
-        if not self.freeze_core:
-            self._n_core_rows = network.n_neurons
-        elif np.concatenate(rows).max() < self._n_core_rows:
-            raise ValueError(
-                "freeze_core=True trains neurons that the core was not trained with, of which "
-                "these recordings have none; set freeze_core=False to train all on them."
-            )
-        state = network.state_dict()
-        for name, value in old.state_dict().items():
-            if name in TABLES or name in UNITS:
-                state[name][:n_before] = value
-            elif state[name].shape == value.shape:
-                state[name] = value.clone()
-        network.load_state_dict(state)
-        if network.n_neurons > n_before:
-            start_rows(network, *self._start_sets(recordings, rows), n_before)
-        network.freeze_core = self.freeze_core
-        network.n_frozen = self._n_core_rows if self.freeze_core else 0
-        return network
-
-    def _start_sets(self, recordings, rows):
-        """What the start is measured on, and for neurons missing there; each (recordings, rows).
-
-        What validates must not reach it.
-        """
-        trained = self._trained_on or (recordings, rows)
-        return trained, trained if self.sample_validation else (recordings, rows)
-
-    def _chosen_conditions(self, recordings, trained, rows):
-        """Condition of each trial from which the read-in starts; None to draw it."""
-        conditions = getattr(self, "_conditions", None)
-        if self.initialization == "conditions":
-            if conditions is None or len(conditions) != len(recordings):
-                found = "none" if conditions is None else f"{len(conditions)} labels"
-                raise ValueError(
-                    "initialization='conditions' needs y, one condition for each of the "
-                    f"{len(recordings)} recordings; got {found}."
-                )
-            conditions = np.asarray(conditions).tolist()
-            if len(trained) == len(recordings):  # all trials, or a part of each
-                return conditions
-            label_of = {id(r): label for r, label in zip(recordings, conditions)}
-            return [label_of[id(r)] for r in trained]
-        if self.initialization == "pcr":
-            # Trials of one session need not be alike; sessions meet in their mean over trials.
-            one = len({tuple(row.tolist()) for row in rows}) == 1
-            return list(range(len(trained))) if one else [0] * len(trained)
-        return None
-
     # Training
 
     def _train_network(self, recordings, fresh, n_epochs, context):
         self._trained_on = None  # (recordings, rows), where others or parts of them validate
         try:
             super()._train_network(recordings, fresh, n_epochs, context)
+            if not self.freeze_core:
+                self._keep_courses()
         finally:
             del self._trained_on
+            vars(self).pop("_started_on", None)
 
     def _split(self, recordings, rows):
         if self.sample_validation:  # entries of all recordings are held out, not recordings

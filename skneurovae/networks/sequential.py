@@ -271,3 +271,14 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
             self.bias[new] = offset[new].clamp(min=_SMALLEST_MEAN).log()
             if self.likelihood.has_scale:
                 self.log_scale[new] = -1.0
+
+    def modulation(self, standard, rows):
+        """What the read-out has to give for traces in units of their neurons, (n_steps, n_rows).
+
+        Of a log link the logarithm of the trace over its mean, with a tenth of the mean added to
+        both, or mean counts of few trials would make it too large where none is seen.
+        """
+        if not self.likelihood.has_log_link:
+            return standard
+        relative = self.scale[rows] / self.offset[rows].clamp(min=_SMALLEST_MEAN) * standard
+        return torch.log1p((relative / 1.1).clamp(min=-1 / 1.1))
