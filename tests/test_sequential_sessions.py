@@ -130,6 +130,32 @@ def test_component_courses_are_what_sessions_share():
         component_courses([{"a": signals["a"]}, {"b": signals["b"]}], 2)
 
 
+def test_mean_courses_are_of_observed_entries():
+    t = np.arange(60.0)
+    trials = [np.sin(t / 8)[:, None] + shift for shift in (-1.0, 0.0, 1.0)]
+    trials += [np.r_[np.sin(t / 8), [0.0] * 9][:, None]]
+    whole = mean_courses(trials, [0, 0, 0, 1])
+    assert whole[0].shape == (60, 1)
+    np.testing.assert_allclose(whole[0][8:-8, 0], np.sin(t / 8)[8:-8], atol=0.05)
+    np.testing.assert_allclose(whole[1][:50], whole[0][:50])
+    rng = np.random.RandomState(0)
+    gappy = [np.where(rng.random_sample(v.shape) < 0.4, np.nan, v) for v in [trials[1]] * 9]
+    part = mean_courses(gappy, [0] * 9)[0]
+    np.testing.assert_allclose(part, whole[0], atol=0.1)
+
+
+def test_what_is_withheld_does_not_shrink_the_courses():
+    (old, labels), _ = two_sessions()
+    norms = []
+    for share in (0.0, 0.3):
+        model = lfads(
+            initialization="conditions", sample_validation=share, learning_rate=1e-12, max_iter=1
+        ).fit(old, labels)
+        (inputs, _), *_ = model._courses[1].values()
+        norms.append(np.square(inputs / model.network_.read_in.detach().norm(dim=0).numpy()).sum())
+    assert 0.8 < norms[1] / norms[0] < 1.3  # 0.5 if they shrank
+
+
 def two_sessions(seed=0):
     """Trials and conditions of two sessions with 20 neurons each, of one Lorenz attractor."""
     trials, truth = make_lorenz(4, 16, n_neurons=40, base_rate=10.0, random_state=seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -92,7 +94,7 @@ def align_rows(network, trained, conditions, n_before=0, courses=None):
         if row.max() >= n_before:
             standard = (recording.traces - offset[row]) / scale[row]
             parts = sessions.setdefault(tuple(row.tolist()), ([], []))
-            parts[0].append(np.nan_to_num(standard))
+            parts[0].append(standard)
             parts[1].append(condition)
     sessions = {row: mean_courses(*parts) for row, parts in sessions.items()}
     if courses is None:
@@ -143,13 +145,21 @@ def _ridge(inputs, targets, penalty):
 
 
 def mean_courses(trials, conditions):
-    """Mean of the smoothed trials of each condition, cut to the shortest; a dict."""
+    """Mean of the smoothed trials of each condition, cut to the shortest; a dict.
+
+    Only observed entries count; far from any the mean is 0.
+    """
     smooth = {}
     for trial, condition in zip(trials, conditions):
-        smoothed = gaussian_filter1d(trial.astype(float), SMOOTHING, axis=0, mode="nearest")
-        smooth.setdefault(condition, []).append(smoothed)
-    lengths = {c: min(map(len, same)) for c, same in smooth.items()}
-    return {c: np.mean([t[: lengths[c]] for t in same], 0) for c, same in smooth.items()}
+        parts = np.stack([np.nan_to_num(trial), ~np.isnan(trial)]).astype(float)
+        parts = gaussian_filter1d(parts, SMOOTHING, axis=1, mode="nearest")
+        smooth.setdefault(condition, []).append(parts)
+    means = {}
+    for condition, same in smooth.items():
+        length = min(parts.shape[1] for parts in same)
+        total, weight = sum(parts[:, :length] for parts in same)
+        means[condition] = total / np.maximum(weight, 1e-3)
+    return means
 
 
 def component_courses(sessions, n_components):
@@ -278,7 +288,7 @@ class StartMixin:
         trained, conditions = self._started_on
         if conditions is None:
             return
-        results = self._infer(*trained, _channels_and_factors)
+        results = self._infer(*trained, partial(_channels_and_factors, 1 - self.sample_validation))
         inputs, factors = (
             mean_courses([result[name] for result in results], conditions)
             for name in ("inputs", "factors")
@@ -298,5 +308,7 @@ class StartMixin:
         return courses
 
 
-def _channels_and_factors(network, batch):
+def _channels_and_factors(share, network, batch):
+    """What a trained network reads in and makes of trials, of which it sees a share."""
+    batch = replace(batch, gain=batch.gain / share)
     return {"inputs": network.inputs(batch)[0], "factors": network.mean_path(batch).factors}
