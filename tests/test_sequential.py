@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from sequential_cases import MODELS, dsae, fhvae, lfads, sessions, spied, spikes
 from sklearn.model_selection import GridSearchCV, KFold
 
-from skneurovae import DSAE, FHVAE, LFADS, Recording
+from skneurovae import LFADS, Recording
 from skneurovae.datasets import make_lorenz, make_static_dynamic
 from skneurovae.metrics import co_smoothing_bits, r2_per_neuron
 
@@ -311,36 +311,6 @@ def test_the_discriminative_term_pulls_segments_of_a_sequence_together():
         means = means.reshape(12, 4, -1)
         spread[alpha] = means.mean(1).var(0).sum() / means.var((0, 1)).sum()
     assert spread[50.0] > spread[0.0]
-
-
-def test_paper_sizes():
-    assert LFADS.paper().generator_dim == 200
-    assert (LFADS.paper().beta_static, LFADS.paper().beta_dynamic) == (0.001, 0.07)
-    assert DSAE.paper(static_dim=4).get_params()["static_dim"] == 4
-    assert FHVAE.paper().alpha == 10.0
-    assert FHVAE.paper().stride == 8
-
-
-@pytest.mark.parametrize(
-    ("cls", "parameters", "idle"),
-    [(LFADS, {"dynamic_dim": 0}, "controller_dim"), (DSAE, {"prior": "ar1"}, "prior_dim")],
-)
-def test_published_sizes_without_meaning_are_left_out(cls, parameters, idle):
-    small = {
-        "n_components": 3, "static_dim": 2, "encoder_dim": 4, "generator_dim": 6, "max_iter": 1,
-        "n_samples": 2, "sample_validation": 0.2,
-    }  # fmt: skip
-    model = cls.paper(**small, **parameters).fit(TRIALS)
-    assert getattr(model, idle) == getattr(cls(), idle) != getattr(cls.paper(), idle)
-    assert model.learning_rate == cls.paper().learning_rate
-    with pytest.raises(ValueError, match=f"{idle} has no meaning with .*: leave it at"):
-        cls.paper(**small, **parameters, **{idle: 5}).fit(TRIALS)
-
-
-def test_a_search_with_and_without_inferred_inputs():
-    small = {"encoder_dim": 4, "generator_dim": 6, "max_iter": 1, "n_samples": 2}
-    search = GridSearchCV(LFADS(3, **small), {"dynamic_dim": [0, 1]}, cv=KFold(2)).fit(TRIALS)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 # Training
