@@ -1,4 +1,4 @@
-"""Sequential VAEs: speed, rates of simulated trials, real spikes, disentanglement, stability.
+"""Sequential VAEs: speed, simulated trials, real spikes, disentanglement, sessions, stability.
 
 Each part prints a table in markdown and keeps its runs in a file, from which it goes on when it was
 cut off::
@@ -7,6 +7,7 @@ cut off::
     python benchmarks/sequential.py lorenz --seeds 5
     python benchmarks/sequential.py real path/to/recordings --seeds 3
     python benchmarks/sequential.py disentangle --seeds 3
+    python benchmarks/sequential.py sessions --seeds 3
     python benchmarks/sequential.py stability --draws 20
 """
 
@@ -23,6 +24,7 @@ from runs import resumed
 from scipy.ndimage import gaussian_filter1d
 from sequential_disentangle import disentangle, disentangle_table
 from sequential_real import real
+from sequential_sessions import sessions, sessions_table
 
 from skneurovae import DSAE, LFADS
 from skneurovae.baselines import MissingFactorAnalysis
@@ -186,7 +188,8 @@ def stability_table(results):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["speed", "lorenz", "real", "disentangle", "stability"])
+    parts = ["speed", "lorenz", "real", "disentangle", "sessions", "stability"]
+    parser.add_argument("part", choices=parts)
     parser.add_argument("folder", type=Path, nargs="?", help="real: folder with the HDF5 files")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -211,6 +214,8 @@ def main():
         real(arguments.folder, arguments.data, len(seeds), arguments.folds, more, arguments.out)
     elif arguments.part == "disentangle":
         print(disentangle_table(resumed([{"seed": s, **more} for s in seeds], disentangle, out)))
+    elif arguments.part == "sessions":
+        print(sessions_table(resumed([{"seed": s, **more} for s in seeds], sessions, out)))
     else:
         plan = [{"draw": d, **more} for d in range(arguments.draws)]
         print(stability_table(resumed(plan, stability, out)))
