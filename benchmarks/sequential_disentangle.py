@@ -54,6 +54,8 @@ def disentangle(seed, max_iter=None):
         start = time.process_time()
         model.fit(trials[:N_TRAIN])
         seconds = time.process_time() - start
+        if isinstance(model, FHVAE):
+            model.set_params(stride=SEGMENT)  # segments side by side, as they are decoded
         inferred = model.infer(test)
         static = np.stack(inferred["static_mean"])
         if isinstance(model, FHVAE):

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sequential_cases import dsae, fhvae, lfads, sessions
+from sequential_cases import dsae, fhvae, held_out_of, lfads, sessions
 from sklearn.pipeline import make_pipeline
 
 from skneurovae import Recording
@@ -126,7 +126,7 @@ def test_component_courses_are_what_sessions_share():
     shared = np.concatenate([signals["a"][:25], signals["b"]])
     design = np.c_[shared, np.ones(45)]
     np.testing.assert_allclose(design @ np.linalg.lstsq(design, together)[0], together, atol=1e-9)
-    with pytest.raises(ValueError, match="share no condition"):
+    with pytest.raises(ValueError, match="y must have a condition that all sessions share"):
         component_courses([{"a": signals["a"]}, {"b": signals["b"]}], 2)
 
 
@@ -151,9 +151,70 @@ def test_what_is_withheld_does_not_shrink_the_courses():
         model = lfads(
             initialization="conditions", sample_validation=share, learning_rate=1e-12, max_iter=1
         ).fit(old, labels)
-        (inputs, _), *_ = model._courses[1].values()
-        norms.append(np.square(inputs / model.network_.read_in.detach().norm(dim=0).numpy()).sum())
-    assert 0.8 < norms[1] / norms[0] < 1.3  # 0.5 if they shrank
+        for _ in range(2):
+            inputs = (
+                model._courses["inputs"][0] / model.network_.read_in.detach().norm(dim=0).numpy()
+            )
+            norms.append(np.square(inputs).sum())
+            model.partial_fit(old, labels)  # withholds nothing
+    assert 0.8 < norms[2] / norms[0] < 1.3  # 0.5 if they shrank
+    np.testing.assert_allclose(norms[1], norms[0], rtol=0.1)
+    assert 0.8 < norms[3] / norms[0] < 1.2  # 2 if they grew
+
+
+def test_courses_are_those_of_the_core_as_it_is():
+    (old, labels), (new, others) = two_sessions()
+    model = lfads(initialization="conditions", early_stopping=False, max_iter=1).fit(old, labels)
+    before = model._courses["factors"][0]
+    frozen = pickle.loads(pickle.dumps(model)).set_params(freeze_core=True)
+    frozen.partial_fit(new, others)
+    np.testing.assert_array_equal(frozen._courses["factors"][0], before)
+    again = pickle.loads(pickle.dumps(model)).partial_fit(old, labels)
+    assert np.abs(again._courses["factors"][0] - before).max() > 1e-3
+    # Trained on without conditions: what was known of them is of a core that is no more.
+    model.partial_fit(old)
+    with pytest.raises(ValueError, match="since its core was last trained"):
+        model.set_params(freeze_core=True).partial_fit(new, others)
+
+
+def test_labels_of_any_kind_are_kept_in_files():
+    sio = pytest.importorskip("skops.io")
+    (old, labels), (new, others) = two_sessions()
+    labels, others = ([label.endswith(("0", "1")) for label in part] for part in (labels, others))
+    model = lfads(initialization="conditions", early_stopping=False, max_iter=1).fit(old, labels)
+    dumped = sio.dumps(model)
+    loaded = sio.loads(dumped, trusted=sio.get_untrusted_types(data=dumped))
+    for each in (model, loaded):
+        each.set_params(freeze_core=True).partial_fit(new, others)
+    assert torch.equal(model.network_.read_in, loaded.network_.read_in)
+
+
+def test_each_label_stays_with_its_trial(monkeypatch):
+    (old, labels), _ = two_sessions()
+    settings = {"initialization": "conditions", "learning_rate": 1e-12, "max_iter": 1}
+    with monkeypatch.context() as patch:
+        held_out, _ = held_out_of(lfads(max_iter=1), old, patch)
+    assert 0 < min(held_out) < len(old) - 1  # or labels in order would do
+    start = lfads(**settings).fit(old, labels).network_.read_in
+    rest = [i for i in range(len(old)) if i not in held_out]
+    alone = lfads(early_stopping=False, **settings)
+    alone.fit([old[i] for i in rest], [labels[i] for i in rest])
+    torch.testing.assert_close(start, alone.network_.read_in, atol=1e-4, rtol=0)
+    other = lfads(**settings).fit(old, labels[1:] + labels[:1]).network_.read_in
+    assert (start - other).abs().max() > 0.01
+
+
+def test_read_ins_shrink_where_responses_are_noise():
+    rng = np.random.RandomState(0)
+    signal = np.sin(np.arange(60) / 6)[:, None] * rng.uniform(0.5, 1.0, 6) + 0.5
+    rates = np.exp(np.c_[signal, np.full((60, 30), 0.5)])  # 30 neurons that tell nothing
+    trials = [rng.poisson(rates).astype(float) for _ in range(20)]
+    model = lfads(
+        initialization="conditions", early_stopping=False, learning_rate=1e-12, max_iter=1,
+        read_in_dim=20,
+    ).fit(trials, [0] * 20)  # fmt: skip
+    read_in = model.network_.read_in.detach().norm(dim=0)
+    assert read_in[0] > 3 * read_in[5:].max()
 
 
 def two_sessions(seed=0):
@@ -249,12 +310,12 @@ def test_what_new_neurons_need_to_meet_the_model():
     pickle.loads(stored).partial_fit(old)  # no new neuron, no need
     with pytest.raises(ValueError, match=r"needs y, one condition .*got none"):
         pickle.loads(stored).partial_fit(new)
-    with pytest.raises(ValueError, match="share no condition"):
+    with pytest.raises(ValueError, match=r"y has none of the conditions .* got 'another'"):
         pickle.loads(stored).partial_fit(new, ["another"] * len(new))
-    with pytest.raises(ValueError, match="kept, but the last had 'conditions'"):
+    with pytest.raises(ValueError, match=r"initialization='pcr' starts new neurons .* known since"):
         pickle.loads(stored).set_params(initialization="pcr").partial_fit(new)
     drawn = lfads(early_stopping=False, max_iter=1).fit(old)
-    with pytest.raises(ValueError, match="kept, but the last had 'random'"):
+    with pytest.raises(ValueError, match="known recordings first, and y, or draw"):
         drawn.set_params(initialization="conditions").partial_fit(new, others)
 
 

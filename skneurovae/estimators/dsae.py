@@ -82,7 +82,8 @@ class DSAE(SwapMixin, SequentialEstimator):
         Bounds of the share of neurons hidden over a whole window, drawn for each one in training.
     hide_bins : (float, float), default=(0.0, 0.1)
         Bounds of the share of time steps hidden in all neurons together, in spans of 4 to 16, drawn
-        for each window in training: prepares for time steps that are NaN in all neurons.
+        for each window in training: prepares for time steps that are NaN in all neurons. There
+        "factorized" knows f alone.
     forward_bins : int, default=0
         Last time steps of each training window that are hidden from the encoders.
     initialization : {"random", "pcr", "conditions"}, default="random"

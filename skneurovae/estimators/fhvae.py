@@ -48,7 +48,7 @@ class FHVAE(SwapMixin, SequentialEstimator):
     n_sequences_at_once : int or None, default=None
         Hierarchical sampling (Hsu & Glass 2018): every epoch draws this many sequences, sets their
         vectors from their segments in closed form, and trains on these alone; for more sequences
-        than can be told apart at once. None = all.
+        than can be told apart at once; 1 needs ``alpha=0``. None = all.
     likelihood : {"poisson", "negative_binomial", "gaussian", "gamma"}, default="poisson"
         Of the traces: counts per bin for the first two, positive traces for "gamma".
     beta_static, beta_dynamic : float, default=1.0

@@ -88,10 +88,11 @@ class LFADS(SequentialEstimator):
         prepares for predicting neurons that were not recorded.
     hide_bins : (float, float), default=(0.0, 0.1)
         Bounds of the share of time steps hidden in all neurons together, in spans of 4 to 16, drawn
-        for each window in training: prepares for time steps that are NaN in all neurons.
+        for each window in training: prepares for time steps that are NaN in all neurons, in gaps
+        or behind the end.
     forward_bins : int, default=0
-        Last time steps of each training window that are hidden from the encoders: prepares for
-        predicting time steps that are NaN in all neurons.
+        Last time steps of every training window that are hidden from the encoders, for a model
+        of which nothing but prediction of what follows is asked.
     initialization : {"random", "pcr", "conditions"}, default="random"
         Start of read-in and read-out: drawn; by principal-component regression of the mean over
         trials (of single trials where all have the same neurons); or of the mean of each condition,

@@ -17,7 +17,7 @@ from skneurovae.estimators.sequential_start import StartMixin
 from skneurovae.estimators.sequential_use import SequentialUseMixin
 from skneurovae.estimators.support import check_support
 from skneurovae.recordings.batches import RecordingStore, make_batches
-from skneurovae.recordings.masking import HidingSchedule
+from skneurovae.recordings.masking import HidingSchedule, check_shares
 
 LIKELIHOODS = {"poisson", "negative_binomial", "gaussian", "gamma"}
 COUNT = Interval(Integral, 0, None, closed="left")
@@ -150,12 +150,7 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
                     f"{parameters[name]!r}."
                 )
         for name in ("hide_neurons", "hide_bins"):
-            bounds = getattr(self, name)
-            numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
-            if not numbers or not 0 <= bounds[0] <= bounds[1] <= 1:
-                raise ValueError(
-                    f"{name} must be (low, high) with 0 <= low <= high <= 1, got {bounds}."
-                )
+            check_shares(name, getattr(self, name))
         for name in ("static_length", "forward_bins"):
             value = getattr(self, name)
             if value and value >= self.window_length:

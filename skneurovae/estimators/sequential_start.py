@@ -62,8 +62,8 @@ def align_rows(network, trained, conditions, n_before=0, courses=None):
     by the read-in they add up to it (ridge, with the variance of single trials as penalty), and by
     the read-out they follow from it (penalty 1). In a model that is not trained yet this is the
     principal components of the mean responses of all neurons together, and a factor stands for a
-    component. In one that is trained it is its own time courses. Neurons with equal mean responses
-    get equal read-outs in all sessions.
+    component; what components do not reach stays drawn, and small. In one that is trained it is its
+    own time courses. Neurons with equal mean responses get equal weights in all sessions.
 
     Parameters
     ----------
@@ -130,10 +130,18 @@ def _together(means, courses):
     """Mean responses of a session, and channels and factors at the same time steps."""
     shared = [c for c in means if c in courses]
     if not shared:
-        raise ValueError("the sessions share no condition, from which read-ins could start.")
+        raise ValueError(
+            f"y has none of the conditions that the model was trained with ({_some(courses)}); "
+            f"got {_some(means)}."
+        )
     lengths = [min(len(means[c]), len(courses[c][0])) for c in shared]
     pieces = [[values[:n] for values in (means[c], *courses[c])] for c, n in zip(shared, lengths)]
     return (np.concatenate(parts) for parts in zip(*pieces))
+
+
+def _some(labels):
+    """The first labels, for a message."""
+    return ", ".join(map(repr, list(labels)[:5])) + (", ..." if len(labels) > 5 else "")
 
 
 def _ridge(inputs, targets, penalty):
@@ -178,7 +186,8 @@ def component_courses(sessions, n_components):
     """
     shared = [c for c in sessions[0] if all(c in means for means in sessions)]
     if not shared:
-        raise ValueError("the sessions share no condition, from which read-ins could start.")
+        found = "; ".join(_some(means) for means in sessions)
+        raise ValueError(f"y must have a condition that all sessions share; got {found}.")
     lengths = [min(len(means[c]) for means in sessions) for c in shared]
     together = np.concatenate(
         [np.concatenate([m[c][:n] for c, n in zip(shared, lengths)]) for m in sessions], 1
@@ -217,8 +226,9 @@ class StartMixin:
             self._n_core_rows = network.n_neurons
         elif np.concatenate(rows).max() < self._n_core_rows:
             raise ValueError(
-                "freeze_core=True trains neurons that the core was not trained with, of which "
-                "these recordings have none; set freeze_core=False to train all on them."
+                "freeze_core=True trains neurons that the model did not know when its core was "
+                "last trained, of which these recordings have none; set freeze_core=False to "
+                "train all on them."
             )
         state = network.state_dict()
         for name, value in old.state_dict().items():
@@ -284,28 +294,35 @@ class StartMixin:
         return [label_of[id(r)] for r in trained]
 
     def _keep_courses(self):
-        """Keep the time courses of the trained network, which neurons added later shall meet."""
+        """Keep what the network, just trained, does in each condition; later neurons meet that."""
         trained, conditions = self._started_on
+        self._courses = None  # those of before are of another core
         if conditions is None:
             return
-        results = self._infer(*trained, partial(_channels_and_factors, 1 - self.sample_validation))
+        share = 1 - self.sample_validation if self._trained_on else 1.0
+        results = self._infer(*trained, partial(_channels_and_factors, share))
         inputs, factors = (
             mean_courses([result[name] for result in results], conditions)
             for name in ("inputs", "factors")
         )
-        kind, known = self._courses or (self.initialization, {})
-        known = known if kind == self.initialization else {}
-        made = {c: [inputs[c].astype("f4"), factors[c].astype("f4")] for c in inputs}
-        self._courses = self.initialization, {**known, **made}
+        # Lists, as labels may be what no file has as keys.
+        self._courses = {
+            "initialization": self.initialization, "labels": list(inputs),
+            "inputs": [values.astype("f4") for values in inputs.values()],
+            "factors": [values.astype("f4") for values in factors.values()],
+        }  # fmt: skip
 
     def _known_courses(self):
-        kind, courses = self._courses or ("random", None)
-        if kind != self.initialization:
+        kept = self._courses
+        if kept is None or kept["initialization"] != self.initialization:
             raise ValueError(
-                f"initialization={self.initialization!r} starts new neurons from responses that a "
-                f"fit with it has kept, but the last had {kind!r}; 'random' draws them."
+                f"initialization={self.initialization!r} starts new neurons from what the model "
+                "does in each condition, which must be known since its core was last trained: "
+                "call fit or partial_fit with it on known recordings first"
+                f"{', and y,' if self.initialization == 'conditions' else ''} "
+                "or draw new neurons by 'random'."
             )
-        return courses
+        return dict(zip(kept["labels"], zip(kept["inputs"], kept["factors"])))
 
 
 def _channels_and_factors(share, network, batch):

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 
-__all__ = ["HidingSchedule"]
+__all__ = ["HidingSchedule", "check_shares"]
+
+
+def check_shares(name, bounds):
+    """Refuse what is no pair of shares in order.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    bounds : (float, float)
+
+    Raises
+    ------
+    ValueError
+        If these are not two numbers with 0 <= low <= high <= 1.
+    """
+    numbers = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+    if not numbers or not 0 <= bounds[0] <= bounds[1] <= 1:
+        raise ValueError(f"{name} must be (low, high) with 0 <= low <= high <= 1, got {bounds}.")
 
 
 @dataclass(frozen=True)
@@ -16,8 +36,8 @@ class HidingSchedule:
 
     Whole neurons are what co-smoothing asks for, and whole time steps what prediction of the future
     does; spans are contiguous because a single hidden time step of a slow signal is given away by
-    its neighbors. Every window has rates of its own, so that
-    one network meets few and many missing neurons alike.
+    its neighbors. Every window has rates of its own, so that one network meets few and many missing
+    neurons alike.
 
     Parameters
     ----------
@@ -26,7 +46,8 @@ class HidingSchedule:
     spans : (float, float), default=(0.0, 0.2)
         Bounds of the share of entries that is hidden in spans of single neurons.
     bins : (float, float), default=(0.0, 0.0)
-        Bounds of the share of time steps that is hidden in spans of all neurons together.
+        Bounds of the share of time steps that is hidden in spans of all neurons together. In a
+        window that would have nothing left one neuron is spared.
     span_length : (int, int), default=(4, 16)
         Bounds of the length of a span, in time steps. Overlapping spans make longer ones.
     behavior : float, default=0.3
@@ -50,11 +71,7 @@ class HidingSchedule:
 
     def __post_init__(self):
         for name in ("neurons", "spans", "bins"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high <= 1:
-                raise ValueError(
-                    f"{name} must be (low, high) with 0 <= low <= high <= 1, got {(low, high)}."
-                )
+            check_shares(name, getattr(self, name))
         shortest, longest = self.span_length
         if not 1 <= shortest <= longest:
             raise ValueError(
@@ -85,8 +102,7 @@ class HidingSchedule:
         def uniform(*shape):
             return torch.rand(shape, generator=generator, device=batch.traces.device)
 
-        n_windows, n_timesteps, n_neurons = batch.shown.shape
-        n_behaviors = batch.behavior.shape[2]
+        n_windows, n_behaviors = len(batch.shown), batch.behavior.shape[2]
 
         # One draw per identity: a twin that stays shown would give the hidden one away.
         rows = batch.neurons.clamp(min=0)
@@ -94,10 +110,10 @@ class HidingSchedule:
         spared = _one_of(batch.shown.any(1), chance)[:, None]
         drop = chance < _between(self.neurons, uniform(n_windows, 1))
         shown = batch.shown & ~drop[:, None]
-        for bounds, n in ((self.spans, n_neurons), (self.bins, 1)):
+        for bounds, of_all in ((self.spans, False), (self.bins, True)):
             if bounds[1]:
                 rate = _between(bounds, uniform(n_windows, 1, 1))
-                shown = shown & ~self._spans(rate, n_timesteps, uniform, n)
+                shown = shown & ~self._spans(rate, batch, uniform, of_all)
         nothing = ~shown.any((1, 2), keepdim=True)
         shown = shown | (nothing & spared & batch.shown)
 
@@ -111,14 +127,21 @@ class HidingSchedule:
             behavior_shown=batch.behavior_shown & ~drop[:, None],
         )
 
-    def _spans(self, rate, n_timesteps, uniform, n_neurons):
-        """Entries within spans, of shape (B, T, N), each with a probability of about `rate`."""
+    def _spans(self, rate, batch, uniform, of_all):
+        """Entries within spans, each with a probability of about `rate`.
+
+        Of shape (B, T, N), or (B, T, 1) for spans of all neurons together.
+        """
+        n_windows, n_timesteps, n_neurons = batch.shown.shape
         shortest, longest = self.span_length
         # A time step is spared if no span began on any of the steps from which it would reach it.
         start_rate = -torch.log1p(-rate) * 2 / (shortest + longest)
         # Spans may have begun before the window, or its first steps would be hidden less often.
         before = longest - 1
-        chance = uniform(len(rate), before + n_timesteps, n_neurons)
+        shape = n_windows, before + n_timesteps
+        chance = (
+            uniform(*shape, 1) if of_all else batch.one_per_identity(uniform(*shape, n_neurons))
+        )
         # Given that a span starts, where its chance lies below the rate is uniform again.
         length = shortest + torch.floor(chance / start_rate * (longest - shortest + 1))
         time = torch.arange(before + n_timesteps, device=rate.device)[:, None]
