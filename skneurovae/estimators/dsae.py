@@ -191,7 +191,9 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
     @classmethod
     def paper(cls, **parameters):
-        """Estimator with the published sizes and training, not fitted.
+        """Estimator with the published sizes, rates and weights, not fitted.
+
+        How the learning rate changes and when training stops is as in other fits.
 
         Parameters
         ----------

@@ -255,7 +255,9 @@ class LFADS(SequentialEstimator):
 
     @classmethod
     def paper(cls, **parameters):
-        """Estimator with the sizes and training of the original code, not fitted.
+        """Estimator with the sizes, rates and weights of the original code, not fitted.
+
+        How the learning rate changes and when training stops is as in other fits.
 
         Parameters
         ----------
