@@ -1,8 +1,16 @@
-"""Long benchmarks that can be cut off."""
+"""Long benchmarks that can be cut off, and how their runs are shown together."""
 
 from __future__ import annotations
 
 import json
+
+import numpy as np
+
+
+def spread(values, digits=3):
+    """Mean and standard deviation over runs; nothing where there are none."""
+    deviation = np.std(values, ddof=1) if len(values) > 1 else 0
+    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}" if len(values) else ""
 
 
 def resumed(plan, run, path):

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import sequential_speed
 import torch
-from runs import resumed
+from runs import resumed, spread
 from scipy.ndimage import gaussian_filter1d
 from sequential_disentangle import disentangle, disentangle_table
 from sequential_real import real
@@ -121,16 +121,12 @@ def lorenz_table(results):
     for name in results[0]["scores"]:
         rows = [r["scores"][name] for r in results]
         keys = "rates", "pooled", "latents", *DARK
-        cells = [_spread([row[key] for row in rows]) if key in rows[0] else "" for key in keys]
+        cells = [spread([row[key] for row in rows if key in row]) for key in keys]
         lines.append(
             f"| {name} | {' | '.join(cells)} | {min(row['rates'] for row in rows):.3f} "
             f"| {np.median([row['seconds'] for row in rows]):.0f} |"
         )
     return "\n".join(lines) + f"\n\n{len(results)} seeds"
-
-
-def _spread(values):
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
 
 
 def stability(draw, max_iter=20):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from runs import spread
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_predict, cross_val_score
@@ -120,11 +121,7 @@ def disentangle_table(results):
     ]
     for name in results[0]["scores"]:
         rows = [r["scores"][name] for r in results]
-        cells = []
-        for key in COLUMNS:
-            values = [row[key] for row in rows if key in row]
-            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            cells.append(f"{np.mean(values):.2f} ± {spread:.2f}" if values else "")
+        cells = [spread([row[key] for row in rows if key in row], 2) for key in COLUMNS]
         seconds = (
             f"{np.median([row['seconds'] for row in rows]):.0f}" if "seconds" in rows[0] else ""
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+from runs import spread
 from sklearn.metrics import r2_score
 
 from skneurovae import DSAE, LFADS
 from skneurovae.datasets import make_lorenz
+from skneurovae.networks.sequential import TABLES, UNITS
 
 N_NEURONS = 30  # of each session
 CALLS = (1, 3, 10)  # of partial_fit, an epoch each
@@ -49,9 +51,8 @@ def _session(trial, name, neurons):
 
 
 def _core(model):
-    tables = "read_in", "read_out", "bias", "offset", "scale", "n_segments"
     state = model.network_.state_dict()
-    return {n: v.numpy().copy() for n, v in state.items() if n not in tables}
+    return {n: v.numpy().copy() for n, v in state.items() if n not in (*TABLES, *UNITS)}
 
 
 def _score(model, trials, rates):
@@ -69,10 +70,6 @@ def sessions_table(results):
     ]
     for name in results[0]["scores"]:
         rows = [r["scores"][name] for r in results]
-        cells = []
-        for key in columns:
-            values = [row[key] for row in rows]
-            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            cells.append(f"{np.mean(values):.2f} ± {spread:.2f}")
+        cells = [spread([row[key] for row in rows], 2) for key in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + f"\n\n{len(results)} seeds."

@@ -28,6 +28,7 @@ from skneurovae.recordings.batches import Batch
 
 N_NEURONS, N_SEQUENCES = 50, 16
 SHAPES = [(32, 50), (32, 100), (64, 50), (64, 100)]  # windows at once, 32 by default, and bins
+MORE_SHAPES = {"FHVAE": [(64, 20)]}  # its defaults
 COMMON = {"read_in_dim": 64, "n_factors": 16, "encoder_dim": 64, "generator_dim": 64}
 OBJECTIVE = {
     "likelihood": "poisson", "beta_static": 1.0, "beta_dynamic": 1.0, "warmup": 0.0,
@@ -195,7 +196,7 @@ def run(n_repetitions):
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name, (*_, aim) in MODELS.items():
         ours, plain = check(name)
-        for shape in SHAPES:
+        for shape in [*MORE_SHAPES.get(name, []), *SHAPES]:
             slow, fast, ratio = time_steps(name, shape, n_repetitions)
             show(name, shape, f"{1e3 * slow:.0f}", f"{1e3 * fast:.0f}", f"{ratio:.1f}", aim,
                  f"{plain} / {ours}")  # fmt: skip

@@ -91,16 +91,22 @@ def held_out_of(model, trials, monkeypatch):
     ], model  # fmt: skip
 
 
-def network_and_batch(name, lengths=(10, 10, 7), n_neurons=7, **parameters):
-    """Network with weights large enough that everything shows, in double precision."""
-    trials = [t[:n] for t, n in zip(spikes(3, (10, 10), n_neurons), lengths)]
-    model = MODELS[name](max_iter=1, **parameters).fit(trials)
-    network = model.network_.double().eval()
+def stirred(model, size=0.3):
+    """The model with weights large enough that everything shows."""
     torch.manual_seed(0)
     with torch.no_grad():
-        for key, value in network.named_parameters():
-            if "log_time" not in key:
-                value += 0.3 * torch.randn_like(value)
+        for name, value in model.network_.named_parameters():
+            if "log_time" not in name:
+                value += size * torch.randn_like(value)
+    return model
+
+
+def network_and_batch(name, lengths=(10, 10, 7), n_neurons=7, **parameters):
+    """A stirred network in double precision, and a batch."""
+    trials = [t[:n] for t, n in zip(spikes(3, (10, 10), n_neurons), lengths)]
+    model = MODELS[name](max_iter=1, **parameters).fit(trials)
+    model.network_.double().eval()
+    network = stirred(model).network_
     recordings, _ = check_recordings(trials)
     store = RecordingStore(
         recordings, [np.arange(n_neurons)] * 3, device="cpu", dtype=torch.float64

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
-from sequential_cases import MODELS, dsae, fhvae, lfads, sessions, spied, spikes
+from sequential_cases import MODELS, dsae, fhvae, lfads, sessions, spied, spikes, stirred
 from sklearn.model_selection import GridSearchCV, KFold
 
 from skneurovae import LFADS, Recording
@@ -176,9 +176,7 @@ def test_behavior_is_not_seen():
 def test_swap_takes_static_from_one_trial_and_dynamics_from_another():
     trials = [t[:12] for t in TRIALS]
     model = dsae(max_iter=2).fit(trials)
-    with torch.no_grad():
-        for value in model.network_.parameters():
-            value += 0.3 * torch.randn_like(value)
+    stirred(model)
     own = model.swap(trials, order=range(6))
     np.testing.assert_allclose(
         own[2], model.inverse_transform(model.transform(trials)[2]), rtol=1e-5

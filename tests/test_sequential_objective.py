@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, lfads, network_and_batch, spikes
+from sequential_cases import MODELS, lfads, network_and_batch, spikes, stirred
 from torch.distributions import Categorical, Normal, Poisson, kl_divergence
 
 from skneurovae import Recording
@@ -120,9 +120,7 @@ def test_history_holds_the_parts_of_the_loss(name):
 
 def test_rates_without_inputs_are_those_of_a_generator_that_gets_none():
     model = lfads(max_iter=1).fit(TRIALS)
-    with torch.no_grad():
-        for value in model.network_.parameters():
-            value += 0.3 * torch.randn_like(value)
+    stirred(model)
     named = model.infer(TRIALS)
     assert not np.allclose(named["rates_without_inputs"][0], named["rates"][0], rtol=1e-2)
     with torch.no_grad():
@@ -142,9 +140,7 @@ def test_rates_without_inputs_are_the_rates_where_there_are_no_inputs(n_stimuli)
         if n_stimuli else t for t in TRIALS
     ]  # fmt: skip
     model = MODELS["lfads without controller"](max_iter=1).fit(trials)
-    with torch.no_grad():
-        for value in model.network_.parameters():
-            value += 0.3 * torch.randn_like(value)
+    stirred(model)
     named = model.infer(trials)
     for a, b in zip(named["rates_without_inputs"], named["rates"]):
         np.testing.assert_allclose(a, b, rtol=1e-9)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, dsae, fhvae, held_out_of, lfads, spikes
+from sequential_cases import MODELS, dsae, fhvae, held_out_of, lfads, spikes, stirred
 
 from skneurovae import Recording
 
@@ -19,14 +19,8 @@ NAMES = ["lfads", "lfads without controller", "dsae", "fhvae"]
 
 
 def driven(make, **parameters):
-    """A model with weights large enough that everything shows."""
-    model = make(max_iter=1, **parameters).fit(DRIVEN)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, value in model.network_.named_parameters():
-            if "log_time" not in name:
-                value += 0.3 * torch.randn_like(value)
-    return model
+    """A stirred model of trials with a stimulus."""
+    return stirred(make(max_iter=1, **parameters).fit(DRIVEN))
 
 
 @pytest.mark.parametrize("make", MAKES, ids=NAMES)

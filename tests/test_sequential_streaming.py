@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
-from sequential_cases import dsae, lfads, spikes
+from sequential_cases import dsae, lfads, spikes, stirred
 
 from skneurovae import Recording
 
@@ -18,16 +17,10 @@ CASES = {
 
 
 def fitted(name, **parameters):
-    """Model with weights large enough that everything shows."""
+    """A stirred model of a long recording."""
     make, own = CASES[name]
     model = make(max_iter=1, window_length=20, static_length=4, **own, **parameters)
-    model.fit([Recording(LONG, stimulus=STIMULUS)])
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for key, value in model.network_.named_parameters():
-            if "log_time" not in key:
-                value += 0.3 * torch.randn_like(value)
-    return model
+    return stirred(model.fit([Recording(LONG, stimulus=STIMULUS)]))
 
 
 def outputs(model, n):

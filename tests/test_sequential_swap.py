@@ -2,21 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
-from sequential_cases import dsae, fhvae, spikes
+from sequential_cases import dsae, fhvae, spikes, stirred
 
 from skneurovae import Recording
 
 TRIALS = [t[:12] for t in spikes(6, (12, 20))]
-
-
-def stirred(model):
-    """Weights large enough that everything shows."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for value in model.network_.parameters():
-            value += 0.3 * torch.randn_like(value)
-    return model
 
 
 @pytest.mark.parametrize("fix", ["static", "dynamic"])

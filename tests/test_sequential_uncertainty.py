@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, spikes
+from sequential_cases import MODELS, spikes, stirred
 
 from skneurovae.recordings import check_recordings
 
@@ -16,11 +16,7 @@ def told(request):
     """A model whose spreads are far from 1, what it tells, its network, and a function that runs
     the network with noise of f and z given."""
     model = MODELS[request.param](max_iter=1, n_samples=4000).fit(TRIALS)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, value in model.network_.named_parameters():
-            if "log_time" not in name:
-                value += 0.2 * torch.randn_like(value)
+    stirred(model, 0.2)
     recordings, _ = check_recordings(TRIALS)
     rows = model._vocabulary.rows(recordings)
     named = model.infer(TRIALS)

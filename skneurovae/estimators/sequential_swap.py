@@ -60,7 +60,7 @@ class SwapMixin:
         return form.wrap(rates)
 
     def _network_in_full(self, recordings):
-        """Network on the CPU, in the precision of the recordings that have most of it."""
+        """Network on the CPU, in the widest precision of the recordings."""
         dtype = np.result_type(*(recording.traces.dtype for recording in recordings))
         return self._network_for(dtype, torch.device("cpu"))[0]
 
