@@ -17,8 +17,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import real
-import torch
-from runs import resumed
+from runs import resumed, use_threads
 from sklearn.model_selection import KFold
 from variants import AttentionVAE, GainedAttentionVAE, GainedVAE, NeuronGainedVAE
 
@@ -121,12 +120,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="+", choices=REGIMES + RECORDINGS, help="only these")
     parser.add_argument("--timesteps", type=int, default=500, help="of each simulated recording")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/ablation.jsonl"))
     parser.add_argument("--table", action="store_true", help="print what --out holds, run nothing")
     parser.add_argument("--check", action="store_true", help="check the variants and stop")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     if arguments.check:
         from check_variants import check
 

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 import joblib
-import torch
 from real import DATA, N_FOLDS, load
+from runs import use_threads
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.model_selection import KFold
 
@@ -64,7 +64,7 @@ def main():
     parser.add_argument("--figures", type=Path, default=Path("results"))
     parser.add_argument("--cache", type=Path, default=Path("results/cache"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     arguments.figures.mkdir(exist_ok=True, parents=True)
     for name in arguments.data:
         if name != SIMULATED and not (

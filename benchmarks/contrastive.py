@@ -34,7 +34,7 @@ from embeddings import (
     holdout,
     read,
 )
-from runs import resumed
+from runs import resumed, use_threads
 
 from skneurovae.datasets import make_latent_counts
 from skneurovae.metrics import consistency, latent_r2
@@ -295,7 +295,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.seeds is None:
         arguments.seeds = 5 if arguments.part == "synthetic" else 2
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     if not HAS_CEBRA:
         sys.exit(WITHOUT_CEBRA)
     arms()

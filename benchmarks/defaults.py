@@ -12,7 +12,7 @@ import argparse
 import time
 
 import numpy as np
-import torch
+from runs import use_threads
 from sklearn.decomposition import PCA
 
 from skneurovae import NeuroBehaviorVAE
@@ -49,9 +49,9 @@ def run(regime, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     print("| regime | model | co-smoothing R² | seconds to fit |\n|---|---|---|---|")
     for regime in REGIMES:
         runs = [run(regime, seed) for seed in range(arguments.seeds)]

@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from runs import resumed
+from runs import resumed, use_threads
 
 from skneurovae import NeuroBehaviorVAE
 from skneurovae.baselines import MissingFactorAnalysis
@@ -120,10 +119,10 @@ def main():
     parser.add_argument(
         "--pooled-to-end", action="store_true", help="train the pooled encoder to its early stop"
     )
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/quality.jsonl"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     fixed = {"n_timesteps": arguments.timesteps, "to_end": arguments.pooled_to_end}
     plan = [
         {"regime": regime, "seed": seed, **fixed}

@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from runs import resumed
+from runs import resumed, use_threads
 from sklearn.decomposition import PCA
 from sklearn.model_selection import KFold
 
@@ -176,10 +175,10 @@ def main():
     parser.add_argument("folder", type=Path, help="folder with the HDF5 files")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/real.jsonl"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     present = [n for n in arguments.data if (arguments.folder / f"{n}.h5").exists()]
     for name in sorted(set(arguments.data) - set(present)):
         print(f"Skipped: no {name}.h5 in {arguments.folder}", file=sys.stderr)

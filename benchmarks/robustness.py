@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import torch
+from runs import use_threads
 
 from skneurovae import NeuroBehaviorVAE
 from skneurovae.datasets import make_worms
@@ -51,10 +51,10 @@ def without_behavior(recording):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--regimes", nargs="+", default=["linear", "curved"])
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     print("| regime | seed | R2 | half of entries NaN | without behavior | 90 % coverage |")
     print("|---|---|---|---|---|---|")
     for regime in arguments.regimes:

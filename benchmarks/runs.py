@@ -1,10 +1,18 @@
-"""Long benchmarks that can be cut off, and how their runs are shown together."""
+"""Threads of a benchmark, long ones that can be cut off, and how runs are shown together."""
 
 from __future__ import annotations
 
 import json
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+
+def use_threads(n_threads):
+    """Compute with so many threads, in PyTorch and in linear algebra."""
+    torch.set_num_threads(n_threads)
+    threadpool_limits(n_threads)
 
 
 def spread(values, digits=3):

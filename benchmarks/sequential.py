@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import sequential_speed
 import torch
-from runs import resumed, spread
+from runs import resumed, spread, use_threads
 from scipy.ndimage import gaussian_filter1d
 from sequential_disentangle import disentangle, disentangle_table
 from sequential_real import real
@@ -197,7 +197,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     torch.manual_seed(0)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     more = {} if arguments.max_iter is None else {"max_iter": arguments.max_iter}

@@ -1,6 +1,6 @@
 """Time and memory of PooledNetwork against a plain writing of the same published architecture.
 
-    python benchmarks/speed.py [--threads 2] [--repetitions 7]
+    python benchmarks/speed.py [--threads 1] [--repetitions 7]
 
 Both networks hold the same weights and take the same complete data in float32 on the CPU. A
 training step is loss, backward pass and AdamW; transform is posterior means, predict adds decoded
@@ -22,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from runs import use_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -153,11 +154,11 @@ def memory_of(name, size, n_threads):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--memory", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     torch.manual_seed(0)
     if arguments.memory:
         name, *size = arguments.memory

@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from skneurovae.common.data_warning import DataWarning
+from skneurovae.common.versions import VersionWarning
 from skneurovae.recordings import Recording
 
 __version__ = "0.1.0"
@@ -15,7 +17,10 @@ _ESTIMATORS = {
     "NeuroBehaviorVAE": "skneurovae.estimators.neuro_behavior_vae",
 }
 
-__all__ = ["DSAE", "FHVAE", "LFADS", "ContrastiveEmbedding", "NeuroBehaviorVAE", "Recording"]
+__all__ = [
+    "DSAE", "FHVAE", "LFADS", "ContrastiveEmbedding", "DataWarning", "NeuroBehaviorVAE",
+    "Recording", "VersionWarning",
+]  # fmt: skip
 
 
 def __getattr__(name):

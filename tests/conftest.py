@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from skneurovae.datasets import make_worms
+
+settings.register_profile("long")  # many more examples; see test_properties.py
 
 # The matrices here are small: threads would wait for each other longer than they work.
 torch.set_num_threads(1)

@@ -1,9 +1,19 @@
 """Attention over time: what it sees, what it cannot see, and in which precision."""
 
+import threading
+
 import pytest
 import torch
+from torch.nn import functional as F
 
-from skneurovae.networks.attention import RotaryPositions, TemporalTransformer, visible_steps
+from skneurovae.common.randomness import seeded
+from skneurovae.networks.attention import (
+    RotaryPositions,
+    TemporalTransformer,
+    attend,
+    twice_differentiable,
+    visible_steps,
+)
 
 DIM, LENGTH = 16, 9
 
@@ -151,3 +161,53 @@ def test_every_weight_is_used():
     (result.square() * features(seed=2)).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.abs().max() > 0, name
+
+
+# -- weights that are dropped, and second derivatives ------------------------------------------
+
+
+def heads(seed=2, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    valid = torch.rand(2, LENGTH, generator=generator) < 0.7
+    visible = visible_steps(valid, causal=True)[:, None]
+    return (*torch.randn(3, 2, 4, LENGTH, 6, generator=generator, dtype=dtype), visible)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_written_out_is_the_fused_one(masked):
+    *qkv, visible = heads()
+    visible = visible if masked else None
+    fused = attend(*qkv, visible)
+    with twice_differentiable():
+        written = attend(*qkv, visible)
+    torch.testing.assert_close(written, fused, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(fused, F.scaled_dot_product_attention(*qkv, attn_mask=visible))
+
+
+def test_dropped_attention_weights_are_those_of_pytorch_and_follow_the_seed():
+    *qkv, visible = heads(dtype=torch.float32)
+    with seeded(5):
+        found = attend(*qkv, visible, 0.3)
+    torch.manual_seed(5)
+    expected = F.scaled_dot_product_attention(*qkv, attn_mask=visible, dropout_p=0.3)
+    assert torch.equal(found, expected)
+    with seeded(6):
+        assert not torch.equal(attend(*qkv, visible, 0.3), found)
+
+
+def test_second_derivatives_are_asked_for_in_one_thread_alone():
+    *qkv, visible = heads()
+
+    def smooth(*qkv):
+        with twice_differentiable():
+            return attend(*qkv, visible)
+
+    small = [tensor[:1, :1, :4].clone().requires_grad_() for tensor in qkv]
+    visible = visible[:1, :, :4, :4]
+    assert torch.autograd.gradgradcheck(smooth, small)
+    found = []
+    with twice_differentiable():
+        thread = threading.Thread(target=lambda: found.append(attend(*qkv, None)))
+        thread.start()
+        thread.join()
+    assert torch.equal(found[0], F.scaled_dot_product_attention(*qkv))

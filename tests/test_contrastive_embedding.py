@@ -14,6 +14,8 @@ from sklearn.pipeline import make_pipeline
 from test_estimator_contract import contrastive
 
 from skneurovae import ContrastiveEmbedding, Recording
+from skneurovae.decoding import BehaviorDecoder, decoding_score
+from skneurovae.model_selection import compare_models
 
 QUICK = {
     "max_iter": 2,
@@ -346,12 +348,102 @@ def test_pipelines_with_y_and_without(data):
     traces, angle = data
     pipeline = make_pipeline(model(max_iter=1), KNeighborsRegressor(3))
     assert pipeline.fit(traces, angle).score(traces, angle) > 0
-    alone = make_pipeline(model(max_iter=1))
-    with_y, without = (alone.fit(traces, y).transform(traces) for y in (angle, None))
-    np.testing.assert_array_equal(with_y, without)  # y is what is decoded, never a label
+    # As every step of a pipeline, the embedding is trained on y; in time, it is not.
+    for parameters, behavior in (({}, angle), ({"conditional": "time"}, None)):
+        made = make_pipeline(model(max_iter=1, **parameters)).fit(traces, angle)
+        expected = model(max_iter=1, **parameters).fit(traces, behavior=behavior)
+        np.testing.assert_array_equal(made.transform(traces), expected.transform(traces))
     scores = cross_validate(model(max_iter=1), [traces[:200], traces[200:400], traces[400:]],
                             cv=KFold(3))["test_score"]  # fmt: skip
     assert np.isfinite(scores).all()
+
+
+TARGETS = {
+    "numbers": (lambda a: a, {}),
+    "two channels": (lambda a: np.c_[np.cos(a), np.sin(a)], {}),
+    "integers": (lambda a: a.astype(int), {"discrete": [0]}),
+    "booleans": (lambda a: a > 3, {"discrete": [0]}),
+    "strings": (lambda a: np.where(a > 3, "left", "right"), {"discrete": [0]}),
+    "a list": (lambda a: (a > 3).tolist(), {"discrete": [0]}),
+    "labels in part": (lambda a: np.ma.array(a.astype(int), mask=a < 1), {"discrete": [0]}),
+    "two labels": (lambda a: np.c_[a, 2 * a].astype(int), {"discrete": [0, 1]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "parameters"), TARGETS.values(), ids=TARGETS)
+def test_y_is_the_behavior_that_pairs_are_made_of(target, parameters, data):
+    """Labels of integers, booleans and strings, numbers of floats, as the peers take them."""
+    traces, angle = data
+    y = target(angle)
+    made = model(max_iter=1).fit(traces, y)
+    expected = model(max_iter=1, **parameters).fit(traces, behavior=y)
+    assert made._pairings == expected._pairings
+    assert made.n_behaviors_in_ == expected.n_behaviors_in_
+    np.testing.assert_array_equal(made.transform(traces), expected.transform(traces))
+    assert made.score(traces, y) == expected.score(traces, behavior=y)
+    before = dict(vars(made))
+    made.score(traces, y)
+    assert vars(made) == before
+    made, expected = made.partial_fit(traces, y), expected.partial_fit(traces, behavior=y)
+    np.testing.assert_array_equal(made.transform(traces), expected.transform(traces))
+    several = [traces[:300], traces[300:]], [y[:300], y[300:]]
+    np.testing.assert_array_equal(
+        np.concatenate(model(max_iter=1).fit_transform(*several)),
+        np.concatenate(model(max_iter=1, **parameters).fit(several[0], behavior=several[1])
+                       .transform(several[0])),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="new to the model"):
+        made.adapt(traces, y)
+    assert not model(max_iter=1).fit(traces).n_behaviors_in_
+
+
+def test_where_pairs_are_near_integers_of_y_are_numbers(data):
+    traces, angle = data
+    degrees = np.rad2deg(angle).astype(int)
+    for parameters in (
+        {"circular": {0: 360.0}}, {"conditional": "time_delta"},
+        {"conditional": [{"conditional": "delta", "delta": 9.0, "components": (0, 4)}]},
+    ):  # fmt: skip
+        made = model(max_iter=1, **parameters).fit(traces, degrees)
+        expected = model(max_iter=1, **parameters).fit(traces, behavior=degrees.astype(float))
+        np.testing.assert_array_equal(made.transform(traces), expected.transform(traces))
+
+
+def test_discrete_says_which_numbers_of_y_are_labels(data):
+    traces, angle = data
+    side = (angle > 3).astype(float)
+    made = model(max_iter=1, discrete=[0]).fit(traces, side)
+    assert made._pairings == model(max_iter=1).fit(traces, side.astype(int))._pairings
+    refit = made.set_params(discrete=None).fit(traces, angle)  # nothing is left of the labels
+    assert refit._pairings[0]["discrete"] == ()
+
+
+def test_a_pipeline_decodes_the_y_that_its_embedding_was_trained_on(data):
+    traces, angle = data
+    cuts = [slice(0, 200), slice(200, 400), slice(400, 600)]
+    X, y = [traces[c] for c in cuts], [np.cos(angle[c]) for c in cuts]
+    pipeline = make_pipeline(model(max_iter=3), BehaviorDecoder())
+    scores = cross_validate(pipeline, X, y, cv=KFold(3))["test_score"]
+    assert (scores > 0.3).all()
+    noise = list(np.random.default_rng(1).standard_normal((3, 200)))  # learned, and of no use
+    assert (cross_validate(pipeline, X, noise, cv=KFold(3))["test_score"] < 0.05).all()
+    result = compare_models({"embedding": pipeline}, X, y, cv=KFold(3), scoring=decoding_score,
+                            controls=False)  # fmt: skip
+    assert [r["error"] for r in result.records] == [None] * 3
+
+
+def test_labels_next_to_missing_ones_are_the_same_in_all_recordings(data):
+    """Labels of one recording came as numbers, those of another, with None, as their ranks."""
+    traces, angle = data
+    label = 10 + angle.astype(int)
+    holes = np.arange(300) % 7 == 0
+    one = label[300:].astype(object)
+    one[holes] = None
+    mixed = [label[:300], one]
+    plain = [label[:300].astype(float), np.where(holes, np.nan, label[300:])]
+    X = [traces[:300], traces[300:]]
+    made, expected = (model(max_iter=1, discrete=[0]).fit(X, behavior=b) for b in (mixed, plain))
+    np.testing.assert_array_equal(made.transform(X)[1], expected.transform(X)[1])
 
 
 def test_form_and_dtype_of_the_output(data):

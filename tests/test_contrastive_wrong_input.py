@@ -86,6 +86,22 @@ CALLS = {
     "another network": (
         lambda: model().fit(X).set_params(network="offset5").partial_fit(X), "network is 'offset5'",
     ),
+    "y and behavior": (lambda: model().fit(X, B, behavior=B), "y and behavior= both hold what"),
+    "y and behavior of recordings": (
+        lambda: model().fit([Recording(X, behavior=B)], [B]), "y and the recordings both hold what",
+    ),
+    "y twice, of a score": (
+        lambda: model().fit(X, B).score(X, B, behavior=B), "y and behavior= both hold what",
+    ),
+    "y of other length": (lambda: model().fit(X, B[1:]), r"^y of recording 0 must have shape"),
+    "y of fewer recordings": (lambda: model().fit([X, X], [B]), "y has 1 entries; X has 2"),
+    "y of other width": (
+        lambda: model().fit(X, B).partial_fit(X, B[:, 0]), "^y of recording 0 has 1 channels",
+    ),
+    "infinite y": (lambda: model().fit(X, B * np.inf), "^y of recording 0 holds infinity"),
+    "places without numbers": (
+        lambda: model(conditional="time_delta").fit(X, ["a", "b"] * 40), "not in discrete",
+    ),
     "no epochs": (lambda: model().fit(X).adapt(X, max_iter=0), "max_iter must be"),
     "not fitted": (lambda: model().adapt(X), "not fitted"),
     "signs": (lambda: attribution(model().fit(X), X, inverse=True), "needs absolute=False"),

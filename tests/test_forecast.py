@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import mean_absolute_error, r2_score
+from sklearn.metrics import r2_score
 
 from skneurovae.metrics import (
     TimeShifted,
@@ -98,33 +98,39 @@ def test_the_last_value_is_the_last_that_was_observed(recordings):
     np.testing.assert_array_equal(last, [traces[7, 0], np.nan, traces[9, 2]])
 
 
-def test_score_is_the_mean_r2_of_neurons_over_segments_and_horizons(recordings):
+def test_score_is_the_r2_of_all_segments_and_horizons_together(recordings):
     made = forecast(Model(half), recordings, horizon=4, context=10)
-    expected = np.mean([
-        np.mean([r2_score(f.truth[..., n].ravel(), f.prediction[..., n].ravel()) for n in range(3)])
-        for f in made
-    ])  # fmt: skip
+    error = total = 0.0
+    for f, recording in zip(made, recordings):  # each of a session of its own
+        unit = recording.traces.std(0)
+        error += (((f.truth - f.prediction) / unit) ** 2).sum()
+        total += (((f.truth - f.truth.mean((0, 1))) / unit) ** 2).sum()
     score = forecast_score(Model(half), recordings, horizon=4, context=10)
-    assert score == pytest.approx(expected, abs=1e-9)
+    assert score == pytest.approx(1 - error / total, abs=1e-9)
+    pairs = [
+        r2_score(f.truth[..., n].ravel(), f.prediction[..., n].ravel())
+        for f in made
+        for n in range(3)
+    ]
+    mean = forecast_score(Model(half), recordings, horizon=4, context=10, average="mean")
+    assert mean == pytest.approx(np.mean(pairs), abs=1e-9)
 
 
-def test_errors_by_horizon_agree_with_scikit_learn(recordings):
+def test_errors_by_horizon_are_sums_over_all_segments(recordings):
     recordings[0].traces[20:24, 1] = np.nan
     made = forecast(Model(half), recordings, horizon=4, context=10)
     errors = forecast_errors(Model(half), recordings, horizon=4, context=10)
     for h in range(4):
-        r2, mae, skill = [], [], []
-        for f in made:
-            rows = ~np.isnan(f.truth[:, h])
-            pairs = [(f.truth[rows[:, n], h, n], f.prediction[rows[:, n], h, n]) for n in range(3)]
-            r2.append(np.mean([r2_score(*p) for p in pairs]))
-            mae.append(np.mean([mean_absolute_error(*p) for p in pairs]))
-            unit = np.nanstd(f.truth, axis=(0, 1))
-            model = np.nansum(((f.truth[:, h] - f.prediction[:, h]) / unit) ** 2)
-            copy = np.nansum(((f.truth[:, h] - f.last) / unit) ** 2)
-            skill.append(1 - model / copy)
+        error, total, copied, absolute = 0.0, 0.0, 0.0, []
+        for f, recording in zip(made, recordings):
+            unit, truth = np.nanstd(recording.traces, axis=0), f.truth[:, h]
+            error += np.nansum(((truth - f.prediction[:, h]) / unit) ** 2)
+            total += np.nansum(((truth - np.nanmean(truth, 0)) / unit) ** 2)
+            copied += np.nansum(((truth - f.last) / unit) ** 2)
+            absolute += np.abs(truth - f.prediction[:, h]).ravel().tolist()
         found = [errors.r2[h], errors.mae[h], errors.skill[h]]
-        np.testing.assert_allclose(found, [np.mean(r2), np.mean(mae), np.mean(skill)], atol=1e-9)
+        expected = [1 - error / total, np.nanmean(absolute), 1 - error / copied]
+        np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_copying_the_last_value_has_no_skill(recordings):
@@ -139,7 +145,7 @@ def test_neurons_without_a_last_value_have_no_part_in_skill(recordings):
     made = forecast(Model(half), [traces], horizon=4, context=10)[0]
     assert np.isnan(made.last).sum() == 1
     model = Model(lambda x: np.nan_to_num(half(x)))
-    unit = made.truth.std((0, 1))
+    unit = np.nanstd(traces, axis=0)
     scored = ~np.isnan(made.last)
     errors = [
         (((made.truth[:, 0] - guess) / unit)[scored] ** 2).sum()

@@ -146,6 +146,67 @@ def test_traces_alone_are_enough(path):
     assert recording.identities is None
 
 
+def test_groups_come_in_natural_order(path):
+    x, _ = neurons_first()
+    names = ["10", "9", "1", "worm 2b", "worm 10a", "worm 2a", "007", "8", "1" + "0" * 5000, "a"]
+    write(path, **{f"data__{name}__X": x for name in names})
+    assert [recording.session for recording in load_h5(path)] == [
+        "1", "007", "8", "9", "10", "1" + "0" * 5000, "a", "worm 2a", "worm 2b", "worm 10a",
+    ]  # fmt: skip
+
+
+def test_stimulus_of_layout_2(path):
+    (x, b), (s, _) = neurons_first(), neurons_first(2)
+    write(
+        path, recordings__a__X=x, recordings__a__S=s, recordings__b__X=x, recordings__b__S=s * 2,
+        recordings__b__B=b, stimulus_name=["contrast", "side"],
+    )  # fmt: skip
+    first, second = load_h5(path)
+    np.testing.assert_array_equal(first.stimulus, s.T)
+    np.testing.assert_array_equal(second.stimulus, 2 * s.T)
+    assert first.stimulus.dtype == np.float32
+    assert first.stimulus.flags.c_contiguous
+    np.testing.assert_array_equal(load_h5(path, stimuli=["side"])[1].stimulus, 2 * s[1:].T)
+    np.testing.assert_array_equal(
+        load_h5(path, stimuli=("side", "contrast"))[0].stimulus, s[::-1].T
+    )
+    assert [r.stimulus for r in load_h5(path, stimuli=[])] == [None, None]
+
+
+def test_stimulus_of_some_recordings_is_refused_unless_it_is_left_out(path):
+    x, _ = neurons_first()
+    write(path, recordings__a__X=x, recordings__a__S=x, recordings__b__X=x)
+    with pytest.raises(ValueError, match="stimulus of recording 1 is absent, but recording 0 has"):
+        load_h5(path)
+    assert len(load_h5(path, stimuli=[])) == 2
+    write(path, recordings__a__X=x, recordings__a__S=x * np.nan)
+    with pytest.raises(ValueError, match="stimulus of recording 0 holds NaN"):
+        load_h5(path)
+    assert len(load_h5(path, stimuli=[])) == 1
+
+
+def test_no_channels_are_none(path):
+    x, _ = neurons_first()
+    write(
+        path, recordings__a__X=x, recordings__a__B=x[:0], recordings__a__S=x[:0],
+        behavior_name=np.array([], "S1"),
+    )  # fmt: skip
+    (recording,) = load_h5(path)
+    assert recording.behavior is None
+    assert recording.stimulus is None
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.float16, ">f8", "<i4", ">u2"])
+def test_traces_and_masks_of_any_kind_of_number(path, kind):
+    x = (neurons_first()[0] > 0).astype(kind)
+    mask = np.ones(x.shape, kind)
+    mask[0, 3] = 0
+    write(path, data__a__X=x, data__a__M=mask)
+    traces = load_h5(path)[0].traces
+    assert traces.dtype == np.float64
+    np.testing.assert_array_equal(traces, np.where(mask != 0, x, np.nan).T.astype(float))
+
+
 X, B = neurons_first()
 NAMES = ["unknown", "AVA"]
 WRONG = {
@@ -155,8 +216,8 @@ WRONG = {
     "not a group": ({"data__a": X}, {}, "/data/a is not a group"),
     "no X": ({"data__a__B": B}, {}, "/data/a has no traces X"),
     "X 1-D": ({"data__a__X": X[0]}, {}, r"/data/a/X has shape \(10,\); \(any, any\) is needed"),
-    "X a group": ({"data__a__X__Y": X}, {}, r"/data/a/X has shape \(\); \(any, any\)"),
-    "X text": ({"data__a__X": [["a"]]}, {}, "traces of recording 0 must be an array of numbers"),
+    "X a group": ({"data__a__X__Y": X}, {}, r"/data/a/X is not a dataset; .*\(any, any\)"),
+    "X text": ({"data__a__X": [["a"]]}, {}, "/data/a/X must hold numbers, got object"),
     "X empty": ({"data__a__X": X[:, :0]}, {}, r"traces of recording 0 .* got \(0, 4\)"),
     "X infinite": ({"data__a__X": X * np.inf}, {}, "traces of recording 0 hold infinity"),
     "B length": (
@@ -200,6 +261,81 @@ WRONG = {
         {"data__a__X": X, "data__a__B": B, "B_norm_divisor": [1.0, 2.0, 0.0]},
         {},
         "/B_norm_divisor must hold 3 nonzero numbers",
+    ),
+    "divisor NaN": (
+        {"data__a__X": X, "data__a__B": B, "B_norm_divisor": [1.0, 2.0, np.nan]},
+        {},
+        "/B_norm_divisor must hold 3 nonzero numbers, all finite; got .*nan",
+    ),
+    "divisor infinite": (
+        {"data__a__X": X, "data__a__B": B, "B_norm_divisor": [1.0, np.inf, 1.0]},
+        {},
+        "/B_norm_divisor must hold 3 nonzero numbers, all finite; got .*inf",
+    ),
+    "divisor text": (
+        {"data__a__X": X, "data__a__B": B, "B_norm_divisor": ["1", "2", "3"]},
+        {},
+        "/B_norm_divisor must hold numbers, got object",
+    ),
+    "mask text": (
+        {"data__a__X": X, "data__a__M": np.full(X.shape, b"0")},
+        {},
+        r"/data/a/M must hold numbers, got \|S1",
+    ),
+    "mask NaN": (
+        {"data__a__X": X, "data__a__M": X * np.nan},
+        {},
+        "/data/a/M holds NaN; 0 or 1",
+    ),
+    "I of floats": (
+        {"data__a__X": X, "data__a__I": [0.0, 1, 1, 0], "label_name": NAMES},
+        {},
+        "/data/a/I must hold integers, got float64",
+    ),
+    "I empty": (
+        {"data__a__X": X[:0], "data__a__I": np.zeros(0, int), "label_name": NAMES},
+        {},
+        r"traces of recording 0 .* got \(10, 0\)",
+    ),
+    "S length": (
+        {"recordings__a__X": X, "recordings__a__S": B[:, :9]},
+        {},
+        r"/recordings/a/S has shape \(3, 9\); \(any, 10\) is needed",
+    ),
+    "names 2-D": (
+        {"data__a__X": X, "data__a__I": [0, 1, 1, 0], "label_name": [NAMES]},
+        {},
+        r"/label_name has shape \(1, 2\); \(any\) is needed",
+    ),
+    "names not UTF-8": (
+        {"data__a__X": X, "data__a__I": [0, 1, 1, 0], "label_name": [b"a", b"\xff"]},
+        {},
+        "/label_name cannot be read .*utf-8",
+    ),
+    "names fewer than channels": (
+        {"data__a__X": X, "data__a__B": B, "behavior_name": ["u", "v"]},
+        {"behaviors": ["v"]},
+        "behavior of /data/a has 3 channels, but behavior_name 2 names",
+    ),
+    "stimulus unnamed": (
+        {"recordings__a__X": X, "recordings__a__S": B},
+        {"stimuli": ["side"]},
+        "stimuli cannot be selected: the file has no stimulus_name",
+    ),
+    "stimulus unknown": (
+        {"recordings__a__X": X, "recordings__a__S": B, "stimulus_name": ["u", "v", "w"]},
+        {"stimuli": ["speed"]},
+        r"stimuli must be a list of some of u, v, w; got \['speed'\]",
+    ),
+    "behavior named twice": (
+        {"data__a__X": X, "data__a__B": B, "behavior_name": ["u", "v", "v"]},
+        {"behaviors": ["v"]},
+        r"behaviors must be a list of some of u, v, v; got \['v'\]",
+    ),
+    "behaviors a number": (
+        {"data__a__X": X, "data__a__B": B, "behavior_name": ["u", "v", "w"]},
+        {"behaviors": 1},
+        "behaviors must be a list of some of u, v, w; got 1",
     ),
     "widths of B": (
         {"data__a__X": X, "data__a__B": B, "data__b__X": X, "data__b__B": B[:2]},

@@ -84,7 +84,7 @@ def test_densities_integrate_to_one_and_to_their_mean_and_variance(name, log_sca
 
     assert moment(0) == pytest.approx(1, abs=1e-7)
     assert likelihood.mean(location, log_scale) == pytest.approx(0.7 + moment(1), abs=1e-7)
-    assert likelihood.variance(location, log_scale) == pytest.approx(moment(2), rel=1e-6)
+    assert likelihood.std(location, log_scale) ** 2 == pytest.approx(moment(2), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -100,7 +100,7 @@ def test_count_probabilities_sum_to_one_and_to_their_mean_and_variance(name):
     assert probability.sum() == pytest.approx(1, abs=1e-9)
     assert likelihood.mean(location, log_scale) == pytest.approx(float(mean), abs=1e-8)
     variance = (probability * (counts - mean).square()).sum()
-    assert likelihood.variance(location, log_scale) == pytest.approx(float(variance), rel=1e-8)
+    assert likelihood.std(location, log_scale) ** 2 == pytest.approx(float(variance), rel=1e-8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -115,7 +115,7 @@ def test_samples_have_the_mean_the_variance_and_the_law(name, dtype):
         draws = likelihood.sample(location.expand(n_draws, 2), log_scale)
     assert draws.shape == (n_draws, 2)
     assert draws.dtype == dtype
-    variance = likelihood.variance(location, log_scale)
+    variance = likelihood.std(location, log_scale) ** 2
     error = (draws.mean(0) - likelihood.mean(location, log_scale)).abs()
     assert (error < 5 * (variance / n_draws).sqrt()).all()
     # The fourth moment of Student's t at four degrees of freedom is infinite: its law instead.
@@ -251,7 +251,7 @@ def test_shapes_broadcast_on_any_device(name):
     traces = torch.empty(2, 7, 3, device="meta")
     location, log_scale = torch.empty_like(traces), torch.empty(3, device="meta")
     assert likelihood.log_prob(traces, location, log_scale).shape == (2, 7, 3)
-    for method in (likelihood.mean, likelihood.variance, likelihood.sample):
+    for method in (likelihood.mean, likelihood.std, likelihood.sample):
         assert method(location, log_scale).shape == (2, 7, 3)
         assert method(location, log_scale).device.type == "meta"
 
@@ -260,7 +260,7 @@ def test_attributes_and_names():
     assert [name for name in NAMES if get_likelihood(name).is_count] == COUNTS
     assert [name for name in NAMES if not get_likelihood(name).has_scale] == ["poisson"]
     likelihood, location = get_likelihood("poisson"), torch.zeros(2)
-    for method in (likelihood.mean, likelihood.variance, likelihood.sample):
+    for method in (likelihood.mean, likelihood.std, likelihood.sample):
         assert method(location, None).shape == (2,)
     with pytest.raises(ValueError, match=r"likelihood must be one of .*'poisson'.* got 'cauchy'"):
         get_likelihood("cauchy")

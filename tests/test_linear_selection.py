@@ -6,7 +6,7 @@ from test_linear_gaussian import N, T, dense_posterior, model, traces  # noqa: F
 
 from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.baselines.linear_gaussian import infer
-from skneurovae.baselines.linear_selection import fit_linear_gaussian, hidden_r2
+from skneurovae.baselines.linear_selection import fit_linear_gaussian, hidden_columns, hidden_sums
 
 
 def test_filter_is_the_dense_posterior_of_the_past(model, traces):  # noqa: F811
@@ -50,7 +50,9 @@ def test_behavior_has_a_say_in_the_latents_where_it_helps(behavior_tells):
     assert choice.behavior_evidence > 0  # where no neuron is seen it is all there is
     blind = [(np.where(rows < 20, channels, np.nan), rows) for channels, rows in data]
     without, _ = fitted(blind)
-    seen = [np.mean(hidden_r2(unseen, m, 0.0, 20, 0)) for m in (model, without)]
+    hidden, *_ = hidden_columns(data, unseen, 20, 0)
+    sums = [hidden_sums(unseen, hidden, m, 0.0, np.ones(20)) for m in (model, without)]
+    seen = [1 - error.sum() / total.sum() for error, total in sums]
     if behavior_tells:
         assert choice.behavior_learning > 0
         assert seen[0] > seen[1] + 0.01

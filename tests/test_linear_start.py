@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal
 
 from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.baselines.linear_gaussian import infer
-from skneurovae.baselines.missing_factor_analysis import standardization
+from skneurovae.common.moments import standardization
 from skneurovae.estimators.linear_start import channels, linear_model, start_linear
 from skneurovae.networks.precision import PrecisionNetwork
 from skneurovae.recordings import NeuronVocabulary, Recording
@@ -106,13 +106,13 @@ def test_fresh_network_believes_what_the_linear_model_with_behavior_believes(wor
     model = linear_model(network)
     assert np.abs(model.loadings[network.n_neurons :]).max() > 0.05  # behavior is evidence
     store = RecordingStore(recordings, rows, device="cpu", dtype=torch.float64)
-    offset, scale = standardization(recordings, rows, network.n_neurons)
+    offset, scale = standardization([r.traces for r in recordings], rows, network.n_neurons)
     for i, (recording, row) in enumerate(zip(recordings, rows)):
         mean, covariance, _ = infer([channels(network, recording, row)], model)[0]
         batch = store.batch([(i, 0, store.lengths[i])])
         with torch.no_grad():
             z, log_variance = network.encode(batch)
-            traces, variance = network.predictive(batch)
+            traces, std = network.predictive(batch)
         np.testing.assert_allclose(z[0], mean, atol=1e-6)
         np.testing.assert_allclose(log_variance[0].exp(), np.einsum("tkk->tk", covariance), 1e-5)
         loadings = scale[row, None] * model.loadings[row]
@@ -120,4 +120,4 @@ def test_fresh_network_believes_what_the_linear_model_with_behavior_believes(wor
         np.testing.assert_allclose(traces[0], expected, atol=1e-4)
         spread = np.einsum("nk,tkl,nl->tn", loadings, covariance, loadings)
         expected = spread + scale[row] ** 2 * model.noise[row]
-        np.testing.assert_allclose(variance[0], expected, rtol=1e-3)
+        np.testing.assert_allclose(std[0] ** 2, expected, rtol=1e-3)

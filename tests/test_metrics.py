@@ -188,11 +188,11 @@ def test_only_neurons_that_the_estimator_knows_are_scored(recordings):
         co_smoothing_score(Spy(answer, identities=["z"]), recordings)
 
 
-def test_recordings_weigh_the_same_however_many_neurons(recordings):
-    # One recording is predicted perfectly, the other at its mean.
+def test_every_entry_weighs_the_same_whichever_recording_it_is_in(recordings):
+    # Six neurons are predicted perfectly, the five of the other recording at their means.
     spy = Spy(lambda i, r: recordings[0].traces if i == 0 else np.tile(means, (200, 1)))
     means = recordings[1].traces.mean(0)
-    assert co_smoothing_score(spy, recordings) == pytest.approx(0.5)
+    assert co_smoothing_score(spy, recordings) == pytest.approx(6 / 11)
 
 
 def test_imputation_scores_hidden_spans_only(recordings):

@@ -9,8 +9,8 @@ import torch
 from test_estimator_contract import small
 
 from skneurovae import Recording
+from skneurovae.common.randomness import seeded
 from skneurovae.metrics import co_smoothing_bits, co_smoothing_score
-from skneurovae.training import seeded
 
 # Some of the worms have neurons that the models have not met.
 pytestmark = pytest.mark.filterwarnings("ignore:Unknown to the model")
@@ -273,7 +273,7 @@ def test_validation_never_ends_worse_than_the_start(worms):
     _, held_out = model._split(worms[:3], rows)
     seed = np.random.RandomState(0).randint(2**31 - 1)
     device = torch.device("cpu")
-    with seeded(seed, device):
+    with seeded(seed):
         final = model._validation(model.network_, held_out, device, seed)()
     assert float(final.sum()) == pytest.approx(model.best_loss_, rel=1e-5)
     assert model.best_loss_ in (model.validation_scores_[0], min(model.validation_scores_))

@@ -77,6 +77,23 @@ def test_filling_finds_the_subspace_of_incomplete_data():
     assert np.abs(started.predict(holes) - X)[determined].max() > 0.2
 
 
+@pytest.mark.parametrize("model", [PCA(3), PCA(3, whiten=True), FactorAnalysis(3, tol=1e-6)])
+def test_rounds_of_filling_are_those_of_fits_to_the_whole_table(model, worms):
+    """Though a round is a fit to few rows with the mean and the covariance of all."""
+
+    class Whole(type(model)):
+        """What is not PCA itself may depend on the rows one by one."""
+
+    pooled = Pooled(model, n_rounds=5).fit(worms[:3])
+    whole = Pooled(Whole(**model.get_params()), n_rounds=5).fit(worms[:3])
+    assert pooled.n_iter_ == whole.n_iter_ == 5
+    for found, expected in zip(pooled.predict(worms[:3]), whole.predict(worms[:3])):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        np.abs(pooled.estimator_.components_), np.abs(whole.estimator_.components_), atol=1e-5
+    )
+
+
 def test_noise_is_not_hidden_by_filling():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((3000, 1)) @ np.ones((1, 8)) + rng.standard_normal((3000, 8))

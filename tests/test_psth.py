@@ -38,7 +38,11 @@ def test_score_and_correlation_agree_with_scikit_learn_and_scipy(trials):
         np.concatenate([values[conditions == c].mean(0) for c in "abc"])
         for values in (traces, rates)
     ]
-    assert psth_r2(rates, traces, conditions) == pytest.approx(r2_score(*means), abs=1e-9)
+    mean = psth_r2(rates, traces, conditions, average="mean")
+    assert mean == pytest.approx(r2_score(*means), abs=1e-9)
+    unit = traces.std((0, 1))
+    pooled = r2_score(*(m / unit for m in means), multioutput="variance_weighted")
+    assert psth_r2(rates, traces, conditions) == pytest.approx(pooled, abs=1e-9)
     expected = np.mean([pearsonr(means[0][:, n], means[1][:, n])[0] for n in range(5)])
     assert psth_correlation(rates, traces, conditions) == pytest.approx(expected, abs=1e-9)
 

@@ -259,10 +259,6 @@ WRONG = {
         lambda: check_recordings([X, X, X], behavior=[None, X, X[:, :2]]),
         "behavior of recording 2 has 2 channels, that of recording 1 has 3",
     ),
-    "behavior new": (
-        lambda: check_recordings(X, behavior=X, **fitted()),
-        "behavior of recording 0 has 3 channels, but Means was fitted with 0",
-    ),
     "behavior other": (
         lambda: check_recordings([X, X], behavior=[None, X[:, 0]], **fitted(behavior=X)),
         "behavior of recording 1 has 1 channels, but Means was fitted with 3",
@@ -295,9 +291,37 @@ WRONG = {
         lambda: check_recordings(X, identities=["AVA", 0, "RIB"]),
         r"identities of recording 0 must be all strings .* got 'AVA' among them",
     ),
-    "identities None": (
-        lambda: check_recordings(X, identities=["AVA", None, "RIB"]),
-        "identities of recording 0 .* got None among them",
+    "identities bytes": (
+        lambda: check_recordings(X, identities=np.array(NAMES, dtype=bytes)),
+        "identities of recording 0 .* got b'AVA' among them",
+    ),
+    "identities float with NaN": (
+        lambda: check_recordings(X, identities=pd.Series([1.0, None, 3.0])),
+        "identities of recording 0 .* got 1.0 among them",
+    ),
+    "identities too large": (
+        lambda: check_recordings(X, identities=[1, 2**63, 3]),
+        "identities of recording 0 must be below 2\\*\\*63; got 9223372036854775808",
+    ),
+    "identities unsigned": (
+        lambda: check_recordings(X, identities=np.array([1, 2, 2**64 - 1], dtype=np.uint64)),
+        "identities of recording 0 must be below 2\\*\\*63; got 18446744073709551615",
+    ),
+    "identities enormous": (
+        lambda: check_recordings(X, identities=[1, 2, 10**40]),
+        "identities of recording 0 must be below 2\\*\\*63; got 10000",
+    ),
+    "mask of one value": (
+        lambda: check_recordings(X, mask=True),
+        r"mask of recording 0 .* got \(\)",
+    ),
+    "mask in part": (
+        lambda: check_recordings(X, mask=np.ma.array(np.ones((20, 3), bool), mask=X > 0)),
+        "mask of recording 0 must be True .observed. or False",
+    ),
+    "ragged": (
+        lambda: check_recordings([X, [[1.0, 2.0], [3.0]]]),
+        r"traces of recording 1 must be an array: its parts have shapes \(1,\) and \(2,\)",
     ),
     "identities float": (
         lambda: check_recordings(X, identities=[1.0, 2.0, 3.0]),
@@ -344,6 +368,15 @@ def test_wrong_input_gets_one_clear_line(call, message):
 def test_everything_may_be_missing_at_transform():
     recordings, _ = check_recordings(X * np.nan, **fitted())
     assert np.isnan(recordings[0].traces).all()
+
+
+def test_behavior_is_dropped_where_fit_had_none():
+    wide, narrow = Recording(X, behavior=X), Recording(X, behavior=X[:, 0])
+    recordings, _ = check_recordings([wide, narrow, Recording(X)], **fitted())
+    assert [r.behavior for r in recordings] == [None] * 3
+    recordings, _ = check_recordings([wide], **fitted(behavior=X))
+    np.testing.assert_array_equal(recordings[0].behavior, X)
+    assert wide.behavior is X  # what was given is as it was
 
 
 def test_scikit_learn_is_content_with_the_door():

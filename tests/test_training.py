@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from skneurovae.common.randomness import randn, seeded
 from skneurovae.networks.base import LatentNetwork
 from skneurovae.objectives import LossTerms
-from skneurovae.training import EpochLog, TrainingSettings, seeded, train
+from skneurovae.training import EpochLog, TrainingSettings, train
 from skneurovae.training.schedules import learning_rate_at
 
 
@@ -41,7 +42,7 @@ def two_batches():
 
 def noisy_batches():
     for _ in range(3):
-        yield torch.tensor([1.0, 2.0]) + torch.randn(2)
+        yield torch.tensor([1.0, 2.0]) + randn(2)
 
 
 def settings(max_iter=5, **changes):
@@ -76,10 +77,15 @@ def test_training_learns_and_keeps_a_history():
 
 
 def test_epoch_log_is_one_line():
-    log = EpochLog(3, 40, 1.23456, 0.5, 1e-3, {})
-    assert str(log) == "epoch 3/40: loss 1.2346, validation 0.5, learning rate 0.001"
-    log = EpochLog(3, 40, 1.23456, None, 1e-3, {})
-    assert str(log) == "epoch 3/40: loss 1.2346, learning rate 0.001"
+    log = EpochLog(3, 40, 1.23456, 0.5, 1e-3, {}, seconds=6.0)
+    assert str(log) == (
+        "epoch 3/40: loss 1.2346, validation 0.5, learning rate 0.001, 6.0 s done, "
+        "at most 1:14 min left"
+    )
+    log = EpochLog(3, 40, 1.23456, None, 1e-3, {}, seconds=600.0)
+    assert str(log) == (
+        "epoch 3/40: loss 1.2346, learning rate 0.001, 10:00 min done, at most 2:03:20 h left"
+    )
 
 
 @pytest.mark.parametrize("best", [0, 3, 6])
@@ -158,12 +164,12 @@ def test_validation_sees_the_same_noise_and_does_not_change_training():
 
     def fit(validate):
         network = Toy()
-        with seeded(0, "cpu"):
+        with seeded(0):
             train(network, noisy_batches, settings=settings(3), validate=validate)
         return network.weight.tolist()
 
     def validate():
-        draws.append(float(torch.randn(())))
+        draws.append(float(randn()))
         return -float(len(draws))
 
     assert fit(validate) == fit(None)
@@ -382,7 +388,7 @@ def test_a_start_that_is_not_finite_is_an_error():
 def test_same_seed_same_bits_and_the_global_state_is_untouched():
     def fit(seed):
         network = Toy()
-        with seeded(seed, "cpu"):
+        with seeded(seed):
             history = train(network, noisy_batches, settings=settings(5))
         return network.weight.tolist(), history.loss_curve
 

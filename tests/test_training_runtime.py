@@ -1,11 +1,11 @@
-"""Learning rate, settings, device and seed of a fit."""
+"""Learning rate, settings and device of a fit."""
 
 import math
 
 import pytest
 import torch
 
-from skneurovae.training import TrainingSettings, resolve_device, seeded
+from skneurovae.training import TrainingSettings, resolve_device
 from skneurovae.training.schedules import Plateau, learning_rate_at
 
 
@@ -61,28 +61,7 @@ def test_wrong_settings_are_refused(bad, message):
         TrainingSettings(**{"max_iter": 5, **bad})
 
 
-# -- device and random numbers -----------------------------------------------------------------
-
-
-def test_state_is_put_back_after_an_error_and_seeds_nest():
-    state = torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError), seeded(0, "cpu"):
-        torch.rand(int(torch.rand(3).sum()) // 0)
-    assert torch.equal(torch.get_rng_state(), state)
-    with seeded(0, "cpu"):
-        expected = torch.rand(4)
-    with seeded(0, "cpu"):
-        parts = [torch.rand(2)]
-        with seeded(1, "cpu"):
-            torch.rand(7)
-        parts.append(torch.rand(2))
-    assert torch.equal(torch.cat(parts), expected)
-
-
-def test_seed_is_that_of_manual_seed():
-    with seeded(5, torch.device("cpu")):
-        found = torch.rand(3)
-    assert torch.equal(found, torch.rand(3, generator=torch.Generator().manual_seed(5)))
+# -- device ------------------------------------------------------------------------------------
 
 
 def test_device_that_is_there():
@@ -111,14 +90,3 @@ def test_auto_takes_the_fastest(monkeypatch, cuda, mps, expected):
 def test_device_that_is_not_known(name):
     with pytest.raises(ValueError, match=f"device='{name}' is not available; use one of"):
         resolve_device(name)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_seed_on_cuda():
-    state = torch.cuda.get_rng_state()
-    draws = []
-    for _ in range(2):
-        with seeded(0, "cuda"):
-            draws.append(torch.rand(3, device="cuda"))
-    assert torch.equal(*draws)
-    assert torch.equal(torch.cuda.get_rng_state(), state)

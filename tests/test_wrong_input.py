@@ -196,10 +196,6 @@ USES = {
         lambda g: g.model.impute(changed(g.worms[0], behavior=np.zeros((91, 2)))),
         "behavior of recording 0 has 2 channels.*fitted with 3",
     ),
-    "behavior that fit did not see": (
-        lambda g: g.plain.score_samples(g.array, behavior=np.zeros(160)),
-        "behavior of recording 0 has 1 channels.*fitted with 0",
-    ),
     "stimulus that fit did not see": (
         lambda g: g.plain.predict(g.array, stimulus=np.zeros(160)), "stimulus of recording 0",
     ),

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from runs import resumed
+from runs import resumed, use_threads
 from scipy.ndimage import uniform_filter1d
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -38,7 +38,7 @@ def parse(doc, **defaults):
     name = f"study_{Path(sys.argv[0]).stem}"
     parser.add_argument("--out", type=Path, default=Path(f"results/{name}.jsonl"))
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     return arguments
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import torch
 from sklearn.model_selection import GridSearchCV, KFold
+from threadpoolctl import threadpool_limits
 
 from skneurovae import NeuroBehaviorVAE
 from skneurovae.datasets import make_worms
 from skneurovae.metrics import co_smoothing_score, reconstruction_score
 
-torch.set_num_threads(2)
+# A script owns its process. These matrices are small: threads would wait for each other.
+torch.set_num_threads(1)
+threadpool_limits(1)
 
 GRID = [2, 4, 8, 16]
 

@@ -6,10 +6,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.common.missing import plain_array
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.recordings import NeuronVocabulary, check_recordings
 
 
-class AlignNeurons(TransformerMixin, BaseEstimator):
+class AlignNeurons(Versioned, TransformerMixin, BaseEstimator):
     """Give every recording the same columns, one per identity of the training set.
 
     A column is NaN where a recording lacks the neuron; two neurons of one identity (left and right
@@ -39,6 +43,8 @@ class AlignNeurons(TransformerMixin, BaseEstimator):
     [array([[ 1.,  2., nan]]), array([[nan,  3.,  4.]])]
     """
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, X, y=None, *, mask=None, identities=None):
         """Learn the identities.
 
@@ -112,7 +118,7 @@ class AlignNeurons(TransformerMixin, BaseEstimator):
             If `Z` has another number of recordings or columns.
         """
         recordings, form, rows = self._check(like, None, None)
-        tables = [np.asarray(z) for z in ([Z] if form.kind == "array" else Z)]
+        tables = [plain_array(z) for z in ([Z] if form.kind == "array" else Z)]
         widths = [table.shape[-1] for table in tables]
         if len(tables) != len(recordings) or set(widths) != {len(self.identities_)}:
             raise ValueError(

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import warnings
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.linear_model import PoissonRegressor
-from sklearn.model_selection import GridSearchCV
+from sklearn.exceptions import ConvergenceWarning
 
 from skneurovae.baselines.align import align
-from skneurovae.baselines.lagged_design import LaggedBehavior, observed_moments
-from skneurovae.baselines.missing_factor_analysis import own_moments
+from skneurovae.baselines.lagged_design import LaggedBehavior
+from skneurovae.baselines.poisson_regression import poisson_regression
+from skneurovae.common.moments import column_moments, moments_by_row, own_moments, unit_of
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.metrics import co_smoothing_bits
 from skneurovae.recordings import NeuronVocabulary, check_recordings
-from skneurovae.recordings.lags import check_lags, contiguous_folds, lagged
+from skneurovae.recordings.doubts import tell_doubts, tell_extrapolation
+from skneurovae.recordings.lags import check_lags, contiguous_folds, lagged, reached
 
 ALPHAS = np.logspace(0, 5, 6)  # penalties tried, in time steps of standardized inputs
 N_FOLDS = 5
-TOL = 1e-7  # of the gradient per sample; Newton's last steps are cheap
 
 
-class PoissonGLM(LaggedBehavior, BaseEstimator):
+class PoissonGLM(LaggedBehavior, Versioned, BaseEstimator):
     """Poisson regression of every identity on lagged behavior and on the past of other neurons.
 
     The rate of neuron v is ``exp(b_v + sum_l B_vl . behavior(t - l) + sum_l C_vl . x(t - l))``, the
@@ -48,6 +51,8 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
     Attributes
     ----------
     identities_ : ndarray of shape (n_identities,)
+    neuron_scale_ : ndarray of shape (n_identities,)
+        Standard deviation of each neuron in training, in units of the traces; scores use it.
     alpha_ : ndarray of shape (n_identities,)
         Penalty of each identity.
     coef_ : ndarray of shape (n_identities, n_lags, n_behaviors)
@@ -101,6 +106,8 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         self.alpha = alpha
         self.max_iter = max_iter
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, X, y=None, *, behavior=None, mask=None, identities=None):
         """Fit all identities.
 
@@ -130,18 +137,22 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         recordings, _ = check_recordings(
             X, mask=mask, behavior=behavior, identities=identities, estimator=self, reset=True
         )
+        tell_doubts(recordings)
         self._check_inputs(recordings)
         self._vocabulary = NeuronVocabulary()
         rows = self._vocabulary.extend(recordings)
         self.identities_ = self._vocabulary.labels
         n_identities = len(self.identities_)
+        traces = [r.traces for r in recordings]
+        _, self.neuron_scale_ = moments_by_row(traces, rows, n_identities)
         if n_identities == 1 and self.n_behaviors_in_ == 0:
             raise ValueError(
                 "coupling without behavior needs two different neurons or more; X has 1 feature(s)."
             )
         self._fit_behavior(recordings)
         tables = [align(r.traces, row, n_identities) for r, row in zip(recordings, rows)]
-        self.count_mean_, self.count_scale_ = observed_moments(np.concatenate(tables))
+        self.count_mean_, std = column_moments(np.concatenate(tables))
+        self.count_scale_ = unit_of(std)
 
         n_lags, n_past = len(self.lags_), len(self.coupling_lags_)
         self.coef_ = np.zeros((n_identities, n_lags, self.n_behaviors_in_))
@@ -151,10 +162,13 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
             np.hstack([self._lagged_behavior(recording), self._past(table)])
             for recording, table in zip(recordings, tables)
         ]
+        # Lags beyond the length of every recording get no weight, and cost nothing.
+        lengths = [r.n_timesteps for r in recordings]
+        of_behavior = np.repeat(reached(self.lags_, lengths), self.n_behaviors_in_)
+        of_past = reached(self.coupling_lags_, lengths)[:, None]
         for v in range(n_identities):
-            used = np.ones(designs[0].shape[1], dtype=bool)
-            others = np.tile(np.arange(n_identities) != v, n_past)
-            used[len(used) - len(others) :] = others
+            others = of_past & (np.arange(n_identities) != v)
+            used = np.append(of_behavior, others)
             weights = np.zeros(len(used))
             weights[used], self.intercept_[v], self.alpha_[v] = self._fit_one(
                 *_samples(recordings, rows, designs, v, used)
@@ -184,6 +198,7 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
             If no neuron of a recording is known.
         """
         recordings, form = self._check(X, behavior, mask, identities)
+        tell_extrapolation(recordings, self._behavior_range)
         n_identities = len(self.identities_)
         weights = np.hstack([a.reshape(n_identities, -1) for a in (self.coef_, self.coupling_)])
         predicted = []
@@ -226,9 +241,7 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         self.lags_ = check_lags(self.lags)
         self.coupling_lags_ = np.empty(0, dtype=int)
         if self.coupling:
-            lags = self.coupling_lags
-            lags = range(1, lags + 1) if isinstance(lags, Integral) else lags
-            self.coupling_lags_ = check_lags(list(lags), "coupling_lags")
+            self.coupling_lags_ = check_lags(self.coupling_lags, "coupling_lags", past=True)
             if self.coupling_lags_.min() < 1:
                 raise ValueError(
                     f"coupling_lags must be 1 or more, the past; got {self.coupling_lags!r}."
@@ -251,23 +264,35 @@ class PoissonGLM(LaggedBehavior, BaseEstimator):
         if counts.sum() == 0:
             low = np.log(0.5 / max(len(counts), 1))
             return np.zeros(design.shape[1]), low, ALPHAS[-1] if self.alpha is None else self.alpha
-        # scikit-learn's penalty is per sample.
-        model = PoissonRegressor(solver="newton-cholesky", tol=TOL, max_iter=self.max_iter)
-        alpha = self.alpha
-        if alpha is None:
-            fold = contiguous_folds(lengths, N_FOLDS)
-            splits = [(fold != f, fold == f) for f in np.unique(fold)]
-            # A rate cannot be fitted where there is no spike.
-            splits = [tuple(map(np.flatnonzero, s)) for s in splits if counts[s[0]].sum() > 0]
-            alpha = ALPHAS[-1]
-            if splits:
-                grid = {"alpha": ALPHAS / len(counts)}
-                search = GridSearchCV(
-                    model, grid, cv=splits, refit=False, scoring="neg_mean_poisson_deviance"
-                ).fit(design, counts)
-                alpha = ALPHAS[search.best_index_]
-        model.set_params(alpha=alpha / len(counts)).fit(design, counts)
-        return model.coef_, model.intercept_, alpha
+        alpha = self._best_alpha(design, counts, lengths) if self.alpha is None else self.alpha
+        weights, intercept, converged = poisson_regression(design, counts, alpha, self.max_iter)
+        if not converged:
+            warnings.warn(
+                f"max_iter={self.max_iter} Newton steps were not enough; give more, or a larger "
+                "alpha.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return weights, intercept, alpha
+
+    def _best_alpha(self, design, counts, lengths):
+        """Penalty by which counts of blocks of time are best predicted from the others."""
+        fold = contiguous_folds(lengths, N_FOLDS)
+        # A rate cannot be fitted where there is no spike.
+        kept = [fold != f for f in np.unique(fold) if counts[fold != f].sum() > 0]
+        if not kept:
+            return ALPHAS[-1]
+
+        def loss(train, alpha):
+            weights, intercept, _ = poisson_regression(
+                design[train], counts[train], alpha * train.mean(), self.max_iter
+            )
+            log_rates = design[~train] @ weights + intercept
+            with np.errstate(over="ignore"):
+                return np.mean(np.exp(log_rates) - counts[~train] * log_rates)
+
+        losses = [np.mean([loss(train, alpha) for train in kept]) for alpha in ALPHAS]
+        return ALPHAS[np.argmin(losses)]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

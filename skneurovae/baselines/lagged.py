@@ -8,16 +8,20 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from skneurovae.baselines.lagged_design import LaggedBehavior
-from skneurovae.baselines.missing_factor_analysis import own_moments
+from skneurovae.common.moments import moments_by_row, own_moments
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.metrics import co_smoothing_score
 from skneurovae.recordings import NeuronVocabulary, check_recordings
-from skneurovae.recordings.lags import check_lags
+from skneurovae.recordings.doubts import tell_doubts, tell_extrapolation
+from skneurovae.recordings.lags import check_lags, reached
 
 ALPHAS = np.logspace(0, 6, 13)  # ridge penalties tried, in time steps of standardized behavior
 N_FOLDS = 5
 
 
-class LaggedRidge(LaggedBehavior, BaseEstimator):
+class LaggedRidge(LaggedBehavior, Versioned, BaseEstimator):
     """Ridge regression of every identity on behavior at past and future lags.
 
     It never looks at the traces it predicts, so it is the bar for any model that claims to predict
@@ -36,6 +40,8 @@ class LaggedRidge(LaggedBehavior, BaseEstimator):
     Attributes
     ----------
     identities_ : ndarray of shape (n_identities,)
+    neuron_scale_ : ndarray of shape (n_identities,)
+        Standard deviation of each neuron in training, in units of the traces; scores use it.
     alpha_ : ndarray of shape (n_identities,)
         Penalty of each identity.
     coef_ : ndarray of shape (n_identities, n_lags, n_behaviors)
@@ -67,6 +73,8 @@ class LaggedRidge(LaggedBehavior, BaseEstimator):
         self.lags = lags
         self.alpha = alpha
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, X, y=None, *, behavior=None, mask=None, identities=None):
         """Fit all identities.
 
@@ -94,6 +102,7 @@ class LaggedRidge(LaggedBehavior, BaseEstimator):
         recordings, _ = check_recordings(
             X, mask=mask, behavior=behavior, identities=identities, estimator=self, reset=True
         )
+        tell_doubts(recordings)
         if self.n_behaviors_in_ == 0:
             raise ValueError("LaggedRidge predicts from behavior, but no recording has behavior.")
         if self.alpha is not None and self.alpha < 0:
@@ -102,16 +111,21 @@ class LaggedRidge(LaggedBehavior, BaseEstimator):
         self._vocabulary = NeuronVocabulary()
         rows = self._vocabulary.extend(recordings)
         self.identities_ = self._vocabulary.labels
+        traces, n_rows = [r.traces for r in recordings], len(self.identities_)
+        _, self.neuron_scale_ = moments_by_row(traces, rows, n_rows)
         self._fit_behavior(recordings)
 
-        moments = self._moments(recordings, rows)
+        # Lags beyond the length of every recording get no weight, and cost nothing.
+        used = reached(self.lags_, [r.n_timesteps for r in recordings])
+        columns = np.append(np.repeat(used, self.n_behaviors_in_), True)
+        moments = self._moments(recordings, rows, columns)
         self.alpha_ = self._choose_alpha(moments) if self.alpha is None else (
             np.full(len(self.identities_), float(self.alpha))
         )  # fmt: skip
         weights = _solve(*(m.sum(0) for m in moments[:2]), self.alpha_)
         self.intercept_ = weights[:, -1]
-        shape = (-1, len(self.lags_), self.n_behaviors_in_)
-        self.coef_ = weights[:, :-1].reshape(shape)
+        self.coef_ = np.zeros((len(self.identities_), len(self.lags_), self.n_behaviors_in_))
+        self.coef_[:, used] = weights[:, :-1].reshape(-1, used.sum(), self.n_behaviors_in_)
         return self
 
     def predict(self, X, *, behavior=None, mask=None, identities=None):
@@ -134,6 +148,7 @@ class LaggedRidge(LaggedBehavior, BaseEstimator):
             If no neuron of a recording is known.
         """
         recordings, form = self._check(X, behavior, mask, identities)
+        tell_extrapolation(recordings, self._behavior_range)
         weights = np.column_stack([self.coef_.reshape(len(self.coef_), -1), self.intercept_])
         predicted = []
         for recording, rows in zip(recordings, self._vocabulary.rows(recordings)):
@@ -164,13 +179,16 @@ class LaggedRidge(LaggedBehavior, BaseEstimator):
         """Standardized behavior at all lags and a column of ones, (n_timesteps, n_weights)."""
         return np.column_stack([self._lagged_behavior(recording), np.ones(recording.n_timesteps)])
 
-    def _moments(self, recordings, rows):
-        """Normal equations of each fold and identity: (F, V, D, D), (F, V, D), (F, V)."""
-        n_weights = len(self.lags_) * self.n_behaviors_in_ + 1
+    def _moments(self, recordings, rows, used):
+        """Normal equations of each fold and identity: (F, V, D, D), (F, V, D), (F, V).
+
+        D are those columns of the design that are `used`.
+        """
+        n_weights = used.sum()
         shape = (N_FOLDS, len(self.identities_), n_weights)
         second, cross, square = np.zeros((*shape, n_weights)), np.zeros(shape), np.zeros(shape[:2])
         for recording, r in zip(recordings, rows):
-            design = self._design(recording)
+            design = self._design(recording)[:, used]
             edges = np.linspace(0, recording.n_timesteps, N_FOLDS + 1).astype(int)
             for fold, (start, stop) in enumerate(pairwise(edges)):
                 block, traces = design[start:stop], recording.traces[start:stop]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.common.moments import column_moments, unit_of
 from skneurovae.recordings import check_recordings
+from skneurovae.recordings.doubts import behavior_range
 from skneurovae.recordings.lags import lagged
 
 
@@ -19,7 +21,9 @@ class LaggedBehavior:
         """Set mean and scale of each channel of behavior, over observed entries."""
         behavior = [r.behavior for r in recordings if r.behavior is not None]
         stacked = np.concatenate(behavior) if behavior else np.empty((0, 0))
-        self.behavior_mean_, self.behavior_scale_ = observed_moments(stacked)
+        self.behavior_mean_, std = column_moments(stacked)
+        self.behavior_scale_ = unit_of(std)
+        self._behavior_range = behavior_range(recordings)
 
     def _check(self, X, behavior, mask, identities):
         check_is_fitted(self)
@@ -34,17 +38,3 @@ class LaggedBehavior:
             return np.zeros((n_timesteps, len(self.lags_) * self.n_behaviors_in_))
         behavior = (recording.behavior - self.behavior_mean_) / self.behavior_scale_
         return np.nan_to_num(lagged(behavior, self.lags_).reshape(n_timesteps, -1))
-
-
-def observed_moments(values):
-    """Mean and standard deviation of the observed entries of each column.
-
-    Returns
-    -------
-    mean, scale : ndarray of shape (n_columns,)
-        The scale of a constant column, or of one without data, is 1.
-    """
-    count = np.maximum((~np.isnan(values)).sum(0), 1)
-    mean = np.nansum(values, 0) / count
-    scale = np.sqrt(np.nansum((values - mean) ** 2, 0) / count)
-    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)

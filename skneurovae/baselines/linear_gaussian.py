@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skneurovae.common.moments import unit_of, variance_of_sums
+
 SEQUENCE_LENGTH = 200  # recursions run over pieces of about this length, many pieces at a time
 NOISE_FLOOR = 0.02  # of a channel's variance: no channel may be explained without noise
 
@@ -268,9 +270,7 @@ def read_out(moments, shrinkage):
     """
     K = moments.cross.shape[1] - 1
     count = np.maximum(moments.count, 1)
-    average = moments.cross[:, K] / count
-    variance = moments.square / count - average**2
-    variance = np.where(variance > 1e-10 * (1e-10 + average**2), variance, 1.0)
+    variance = unit_of(variance_of_sums(moments.count, moments.cross[:, K], moments.square))
     ridge = np.diag(np.append(np.full(K, shrinkage + 1e-3), 1e-6))
     solution = np.linalg.solve(moments.second + ridge, moments.cross[..., None])[..., 0]
     fitted = np.einsum("rk,rkl,rl->r", solution, moments.second, solution)

@@ -4,6 +4,11 @@ Likelihood can't choose them: the noise of real traces is correlated in time and
 between animals, so its maximum shrinks too little and smooths too much. Every choice here is made
 by predicting hidden neurons in recordings (or, where recordings do not share neurons, blocks of
 time) that the candidate was not fitted to.
+
+What decides is the squared error of all hidden entries together, in units of each neuron's spread
+in training; each neuron is hidden once, in thirds, as in scoring. A mean of R2 over neurons or
+recordings would be ruled by a neuron that is silent in a block, or by a trial of two time steps:
+their own variance, by which R2 divides, is next to nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from skneurovae.baselines.linear_gaussian import LinearGaussian, fit_em, infer, random_start
+from skneurovae.common.moments import observed_mean, varies
 
 # From weak to strong, as each starts the next: loadings that a strong one took to 0 stay there.
 SHRINKAGES = (10.0, 100.0, 300.0, 1000.0, 3000.0)
@@ -28,7 +34,11 @@ N_FOLDS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """Hyperparameters of the linear model and the co-smoothing R2 that they were chosen by."""
+    """Hyperparameters of the linear model and the score that they were chosen by.
+
+    The score is a co-smoothing R2: one minus the squared error of hidden neurons over their
+    variance around the mean of each in what is held out, both summed over all hidden entries.
+    """
 
     shrinkage: float
     width: float = 0.0  # of the Gaussian that smooths the posterior mean; 0 = none
@@ -42,7 +52,7 @@ class Choice:
 
 def fit_linear_gaussian(
     recordings, n_rows, n_neurons, n_components, *, shrinkage, smoothing, n_lags=1, causal=False,
-    random_state,
+    weights=None, random_state,
 ):  # fmt: skip
     """Fit the linear-Gaussian model with its hyperparameters.
 
@@ -61,6 +71,9 @@ def fit_linear_gaussian(
         a sample of its own or as its share of one.
     causal : bool
         Choose by what the past alone tells of the latents; loadings are learned from all times.
+    weights : ndarray of shape (n_neurons,), default=None
+        Of the squared errors of each neuron in all choices; 1 by default, for channels in units of
+        their spread in training.
     random_state : numpy.random.RandomState
 
     Returns
@@ -76,7 +89,8 @@ def fit_linear_gaussian(
     else:
         sample = _subsample(recordings, MAX_TIMESTEPS, random_state)
         share = sum(len(c) for c, _ in sample) / sum(len(c) for c, _ in recordings)
-        folds = _Folds(_split(sample, random_state), n_neurons, causal, seed)
+        weights = np.ones(n_neurons) if weights is None else weights
+        folds = _Folds(_split(sample, random_state), weights, causal, seed)
         start, choice, models = _choose_loadings(folds, start, shrinkage, share, n_lags)
         time_constants = TIME_CONSTANTS if smoothing == "ar1" else ()
         choice = _choose_belief(folds, models, choice, share, n_lags, time_constants)
@@ -96,21 +110,25 @@ def fit_linear_gaussian(
 class _Folds:
     """Co-smoothing of held-out recordings by models of the others."""
 
-    def __init__(self, pairs, n_neurons, causal, seed):
+    def __init__(self, pairs, weights, causal, seed):
         self.train = [train for train, _ in pairs]
         self.held_out = [held_out for _, held_out in pairs]
-        self.n_neurons, self.causal, self.seed = n_neurons, causal, seed
+        self.weights, self.n_neurons, self.causal = weights, len(weights), causal
+        self.hidden = [hidden_columns(*pair, self.n_neurons, seed) for pair in pairs]
 
     def scored(self, choice, models):
-        """`choice` with the mean R2 of hidden neurons under `models`, one per fold."""
-        scores = [
-            score
-            for model, held_out in zip(models, self.held_out)
-            for score in hidden_r2(
-                held_out, model, choice.width, self.n_neurons, self.seed, causal=self.causal
-            )
-        ]
-        return replace(choice, score=float(np.mean(scores)) if scores else -np.inf)
+        """`choice` with the R2 of all hidden entries together under `models`, one per fold."""
+        return self.compared(choice, models)[0]
+
+    def compared(self, choice, models):
+        """`choice` as `scored` gives it, and the squared error of each neuron."""
+        error, total = np.zeros((2, self.n_neurons))
+        for model, held_out, folds in zip(models, self.held_out, self.hidden):
+            for hidden in folds:
+                sums = hidden_sums(held_out, hidden, model, choice.width, self.weights, self.causal)
+                error, total = error + sums[0], total + sums[1]
+        score = 1 - error.sum() / total.sum() if total.any() else -np.inf
+        return replace(choice, score=float(score)), error
 
     def with_dynamics(self, models, choice, refit=False):
         """The static models of the folds with the dynamics of `choice`."""
@@ -153,11 +171,15 @@ def _choose_shrinkage(folds, start, shrinkage, share):
 
 
 def _choose_belief(folds, models, static, share, n_lags, time_constants):
-    """The best time constant and weights of evidence, and whether EM sharpens the loadings.
+    """The best time constant and weights of evidence, and what EM learns with them.
 
     Behavior always has a weight: where no neuron is seen, it is all there is.
+
+    EM with the dynamics in the belief learns slow latents that hidden neurons may tell little of,
+    but behavior much. So it is done unless hidden neurons are predicted clearly worse: by more than
+    a standard error of the difference over neurons.
     """
-    best = replace(static, score=-np.inf)
+    tried = []
     for weight, time_constant in product(
         dict.fromkeys((1.0, 1.0 / n_lags)), (0.0, *time_constants)
     ):
@@ -166,19 +188,45 @@ def _choose_belief(folds, models, static, share, n_lags, time_constants):
             trial = replace(
                 static, time_constant=time_constant, evidence=evidence, behavior_evidence=weight
             )
-            trial = folds.scored(trial, folds.with_dynamics(models, trial))
+            trial, error = folds.compared(trial, folds.with_dynamics(models, trial))
             if trial.score < reached:  # one peak in the weight of evidence: past it
                 break
             reached = trial.score
-            best = max(best, trial, key=_by_score)
+            tried.append((trial, error))
+    best = _slowest(tried)
     if best.time_constant == 0.0:
         return best
-    for refit in ("fixed", "learned"):
+    trials = []
+    for refit in ("learned", "fixed", "none"):
         trial = replace(best, refit=refit)
         local = replace(trial, shrinkage=best.shrinkage * share)
         refitted = folds.with_dynamics(models, local, refit=True)
-        best = max(best, folds.scored(trial, refitted), key=_by_score)
-    return best
+        trials.append(folds.compared(trial, refitted))
+    lowest = min((error for _, error in trials), key=np.sum)
+    return next(trial for trial, error in trials if not _clearly_above(error, lowest))
+
+
+def _slowest(tried):
+    """Of those that predict about as well as the best, the best of the longest time constant.
+
+    By the rule of one standard error: slow latents have fewer degrees of freedom.
+    """
+    lowest = min((error for _, error in tried), key=np.sum)
+    if not lowest.any():  # nothing could be hidden, so nothing tells
+        return tried[0][0]
+    alike = [trial for trial, error in tried if not _clearly_above(error, lowest)]
+    longest = max(trial.time_constant for trial in alike)
+    return max((t for t in alike if t.time_constant == longest), key=_by_score)
+
+
+def _clearly_above(error, lowest):
+    """Whether the sum of errors of neurons is above another by more than its standard error.
+
+    Source: Breiman, Friedman, Olshen & Stone 1984, section 3.4.3, here with paired differences.
+    """
+    rise = error - lowest
+    spread = rise.std(ddof=1) if len(rise) > 1 else 0.0
+    return rise.sum() > spread * np.sqrt(len(rise))
 
 
 def _with_dynamics(model, choice, n_neurons, recordings=None):
@@ -205,26 +253,45 @@ def posterior_mean(recordings, model, width=0.0, causal=False):
     return [gaussian_filter1d(m, width, axis=0, mode="nearest") if width else m for m in means]
 
 
-def hidden_r2(recordings, model: LinearGaussian, width, n_neurons, seed, causal=False):
-    """Co-smoothing R2 of each recording: half of the identities, hidden, from the other half."""
-    masked, hidden_columns = [], []
-    for channels, rows in recordings:
-        known = (rows < n_neurons) & model.loadings[rows].any(1)
-        identities = np.random.RandomState(seed).permutation(np.unique(rows[known]))
-        hidden = np.isin(rows, identities[::2])
-        masked.append((np.where(hidden, np.nan, channels), rows))
-        hidden_columns.append(hidden)
-    scores = []
+def hidden_columns(train, held_out, n_neurons, seed):
+    """Which columns of each held-out recording to hide, so that each neuron is hidden once.
+
+    Returns
+    -------
+    folds : list of lists of ndarray of bool, shape (n_channels,)
+        A third of the neurons that `train` observes, for each fold one list over the recordings.
+    """
+    known = np.zeros(n_neurons, dtype=bool)
+    for channels, rows in train:
+        seen = rows[(rows < n_neurons) & ~np.isnan(channels).all(0)]
+        known[seen] = True
+    folds = [[] for _ in range(N_FOLDS)]
+    for _, rows in held_out:
+        present = np.unique(rows[rows < n_neurons])
+        order = np.random.RandomState(seed).permutation(present[known[present]])
+        for number, fold in enumerate(folds):
+            fold.append(np.isin(rows, order[number::N_FOLDS]))
+    return folds
+
+
+def hidden_sums(recordings, hidden, model: LinearGaussian, width, weights, causal=False):
+    """Weighted squared error and variance of the hidden entries of each neuron, all recordings.
+
+    The variance is around the mean of the neuron in each recording.
+    """
+    masked = [
+        (np.where(columns, np.nan, channels), rows)
+        for (channels, rows), columns in zip(recordings, hidden)
+    ]
+    error, total = np.zeros((2, len(weights)))
     means = posterior_mean(masked, model, width, causal)
-    for (channels, rows), hidden, mean in zip(recordings, hidden_columns, means):
-        truth = channels[:, hidden]
-        error = truth - mean @ model.loadings[rows[hidden]].T - model.offset[rows[hidden]]
-        count = np.maximum((~np.isnan(truth)).sum(0), 1)
-        total = np.nansum((truth - np.nansum(truth, axis=0) / count) ** 2, axis=0)
-        varies = total > 0
-        if varies.any():
-            scores.append(np.mean(1 - np.nansum(error**2, axis=0)[varies] / total[varies]))
-    return scores
+    for (channels, rows), columns, mean in zip(recordings, hidden, means):
+        truth, own = channels[:, columns], rows[columns]
+        missed = truth - mean @ model.loadings[own].T - model.offset[own]
+        np.add.at(error, own, np.nansum(missed**2, axis=0) * weights[own])
+        moved = np.where(varies(truth), truth - observed_mean(truth), 0.0)
+        np.add.at(total, own, np.nansum(moved**2, axis=0) * weights[own])
+    return error, total
 
 
 def _split(recordings, random_state):

@@ -12,11 +12,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.baselines.linear_gaussian import infer
 from skneurovae.baselines.linear_selection import fit_linear_gaussian, posterior_mean
+from skneurovae.common.missing import plain_array
+from skneurovae.common.moments import moments_by_row, own_moments, unit_of
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.metrics import co_smoothing_score
 from skneurovae.recordings import NeuronVocabulary, check_recordings
+from skneurovae.recordings.doubts import tell_doubts
 
 
-class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class MissingFactorAnalysis(
+    ClassNamePrefixFeaturesOutMixin, Versioned, TransformerMixin, BaseEstimator
+):
     """Factor analysis of recordings with missing entries and different neurons.
 
     A neuron's trace is L z_t + mu plus white noise, with loadings, offset and noise of its
@@ -33,9 +41,10 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         steps. "auto" chooses among 10 to 3,000 by co-smoothing held-out training recordings, or
         blocks of time where recordings share no neurons.
     smoothing : float, "auto" or "ar1", default=0.0
-        Standard deviation in time steps of a Gaussian that smooths the latents; "auto" chooses it
-        (0 to 12) like `shrinkage`. "ar1" makes the latents stationary autoregressive processes
-        inferred by a Kalman smoother, with time constants and weight of evidence chosen likewise.
+        Standard deviation in time steps of a Gaussian that smooths the latents, at most 10,000;
+        "auto" chooses it (0 to 12) like `shrinkage`. "ar1" makes the latents stationary
+        autoregressive processes inferred by a Kalman smoother, with time constants and weight of
+        evidence chosen likewise.
     random_state : int, RandomState instance or None, default=None
         Of the starting loadings and the folds.
 
@@ -46,6 +55,8 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         In the units of the traces (squared).
     identities_ : ndarray of shape (n_identities,)
         Neurons in the order of the rows of `loadings_`.
+    neuron_scale_ : ndarray of shape (n_identities,)
+        Standard deviation of each neuron in training, in units of the traces; scores use it.
     model_ : LinearGaussian
         All parameters, with traces in units of each neuron's standard deviation.
     choice_ : Choice
@@ -73,7 +84,7 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "shrinkage": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "smoothing": [Interval(Real, 0, None, closed="left"), StrOptions({"auto", "ar1"})],
+        "smoothing": [Interval(Real, 0, 10_000, closed="both"), StrOptions({"auto", "ar1"})],
         "random_state": ["random_state"],
     }
 
@@ -83,6 +94,8 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         self.smoothing = smoothing
         self.random_state = random_state
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, X, y=None, *, mask=None, identities=None):
         """Fit by expectation-maximization.
 
@@ -101,11 +114,13 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         """
         self._validate_params()
         recordings, _ = check_recordings(X, mask=mask, identities=identities, estimator=self)
+        tell_doubts(recordings, n_components=self.n_components)
         self._vocabulary = NeuronVocabulary()
         rows = self._vocabulary.extend(recordings)
         self.identities_ = self._vocabulary.labels
-        self._offset, self._scale = standardization(recordings, rows, len(self._vocabulary))
         n_rows = len(self._vocabulary)
+        self._offset, std = moments_by_row([r.traces for r in recordings], rows, n_rows)
+        self._scale, self.neuron_scale_ = unit_of(std), std
         self.model_, self.choice_ = fit_linear_gaussian(
             self._standardized(recordings, rows),
             n_rows,
@@ -175,10 +190,11 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         if not return_std:
             return form.wrap(predicted)
         for std, row, (_, covariances, _) in zip(stds, rows, infer(data, self.model_)):
-            loadings, noise = (v[row[row >= 0]] for v in (self.loadings_, self.noise_variance_))
-            # Diagonal of L C L' at every time step, without the rest of it.
+            parts = self.model_.loadings, self.model_.noise, self._scale
+            loadings, noise, unit = (part[row[row >= 0]] for part in parts)
+            # Diagonal of L C L' at every time step, without the rest of it, in units of the neuron.
             spread = ((loadings @ covariances) * loadings).sum(-1)
-            std[:, row >= 0] = np.sqrt(spread + noise)
+            std[:, row >= 0] = unit * np.sqrt(spread + noise)
         stds = [_cast(std, recording) for std, recording in zip(stds, recordings)]
         return form.wrap(predicted), form.wrap(stds)
 
@@ -195,11 +211,12 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         """
         check_is_fitted(self)
         single = not isinstance(Z, (list, tuple))
-        latents = [np.asarray(z) for z in ([Z] if single else Z)]
+        latents = [plain_array(z) for z in ([Z] if single else Z)]
+        n_components = self._n_features_out
         for number, z in enumerate(latents):
-            if z.ndim < 2 or z.shape[-1] != self.n_components:
+            if z.ndim < 2 or z.shape[-1] != n_components:
                 raise ValueError(
-                    f"Z of recording {number} must have shape (n_timesteps, {self.n_components}), "
+                    f"Z of recording {number} must have shape (n_timesteps, {n_components}), "
                     f"got {z.shape}."
                 )
         traces = [z @ self.loadings_.T + self.mean_ for z in latents]
@@ -239,7 +256,7 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
 
     @property
     def _n_features_out(self):
-        return self.n_components
+        return self.loadings_.shape[1]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -247,37 +264,6 @@ class MissingFactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, B
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def standardization(recordings, rows, n_rows):
-    """Mean and standard deviation of the observed entries of every row, (n_rows,) each.
-
-    A row without data, or that never varies, has scale 1.
-    """
-    count, total, square = np.zeros(n_rows), np.zeros(n_rows), np.zeros(n_rows)
-    for recording, row in zip(recordings, rows):
-        observed = ~np.isnan(recording.traces)
-        np.add.at(count, row, observed.sum(0))
-        np.add.at(total, row, np.nansum(recording.traces, axis=0, dtype=float))
-    mean = total / np.maximum(count, 1)
-    for recording, row in zip(recordings, rows):
-        np.add.at(square, row, np.nansum((recording.traces - mean[row]) ** 2, axis=0, dtype=float))
-    std = np.sqrt(square / np.maximum(count, 1))
-    return mean, np.where(std > 1e-7 * np.abs(mean), std, 1.0)
-
-
-def own_moments(recording):
-    """Observed mean and standard deviation of each neuron, 0 where it was never observed.
-
-    Returns
-    -------
-    mean, std : ndarray of shape (n_neurons,), in the dtype of the traces
-    """
-    observed = ~np.isnan(recording.traces)
-    count = np.maximum(observed.sum(0), 1)
-    mean = (np.nansum(recording.traces, axis=0) / count).astype(recording.traces.dtype)
-    std = np.sqrt(np.nansum((recording.traces - mean) ** 2, axis=0) / count)
-    return mean, std.astype(recording.traces.dtype)
 
 
 def _cast(array, recording):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
 from skneurovae.baselines.align import align
-from skneurovae.baselines.missing_factor_analysis import own_moments
+from skneurovae.common.missing import plain_array
+from skneurovae.common.moments import column_moments, moments_by_row, own_moments, unit_of
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.metrics import co_smoothing_score
 from skneurovae.recordings import NeuronVocabulary, check_recordings
+from skneurovae.recordings.doubts import tell_doubts
 
 
-class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Pooled(ClassNamePrefixFeaturesOutMixin, Versioned, TransformerMixin, BaseEstimator):
     """Fit a row-wise linear transformer over recordings with missing samples and shared neurons.
 
     The recordings are stacked in time, one column per identity (two neurons with one identity are
@@ -42,6 +49,8 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Fitted on the filled table.
     identities_ : ndarray of shape (n_identities,)
         Labels of the columns of the table.
+    neuron_scale_ : ndarray of shape (n_identities,)
+        Standard deviation of each neuron in training, in units of the traces; scores use it.
     n_iter_ : int
         Rounds of filling.
     n_features_in_ : int
@@ -54,6 +63,11 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Filled entries lie on the fitted subspace and so hide noise: noise variances are divided by the
     observed fraction of the column. `MissingFactorAnalysis` has no such approximation.
+
+    The many small decompositions gain nothing from several threads, and on a busy machine these
+    wait for each other: FactorAnalysis then takes ten times longer. The number of threads is one
+    for the whole process, so it is yours to set: ``OMP_NUM_THREADS=1`` before Python starts, or
+    `threadpoolctl.threadpool_limits` around the fit.
 
     References
     ----------
@@ -75,6 +89,8 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_rounds = n_rounds
         self.tol = tol
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, X, y=None, *, mask=None, identities=None):
         """Fit the transformer.
 
@@ -102,30 +118,31 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         recordings, _ = check_recordings(
             X, mask=mask, identities=identities, estimator=self, reset=True
         )
+        tell_doubts(recordings)
         self._vocabulary = NeuronVocabulary()
         rows = self._vocabulary.extend(recordings)
         self.identities_ = self._vocabulary.labels
         n_columns = len(self._vocabulary)
+        _, self.neuron_scale_ = moments_by_row([r.traces for r in recordings], rows, n_columns)
         table = np.concatenate([align(r.traces, c, n_columns) for r, c in zip(recordings, rows)])
         missing = np.isnan(table)
         observed_fraction = np.maximum(1 - missing.mean(0), 1 / len(table))
-        count = np.maximum((~missing).sum(0), 1)
-        filled = np.where(missing, np.nansum(table, 0) / count, table)
-        unit = filled[~missing].std() or 1.0
+        filled = np.where(missing, column_moments(table)[0], table)
+        unit = float(unit_of(filled[~missing].std(dtype=float)))
         self.n_iter_ = 0
-        while True:
-            with threadpool_limits(1, "blas"):  # on small decompositions threads only wait
-                self.estimator_ = clone(self.estimator).fit(filled)
-            self._offset, self._loadings, noise = _read_out(self.estimator_)
-            self._noise = None if noise is None else noise / observed_fraction
-            if not missing.any() or self.n_iter_ == self.n_rounds:
-                return self
-            latents = _infer(table, self._offset, self._loadings, self._noise)
-            change = (self._offset + latents @ self._loadings - filled)[missing]
-            filled[missing] += change
+        while missing.any() and self.n_iter_ < self.n_rounds:
+            offset, loadings, noise = _read_out(_fit_round(self.estimator, filled))
+            noise = None if noise is None else noise / observed_fraction
+            latents = _infer(table, offset, loadings, noise)
+            change = (offset + latents @ loadings - filled)[missing]
             self.n_iter_ += 1
             if np.sqrt(np.mean(change**2)) <= self.tol * unit:
-                return self
+                break
+            filled[missing] += change
+        self.estimator_ = clone(self.estimator).fit(filled)
+        self._offset, self._loadings, noise = _read_out(self.estimator_)
+        self._noise = None if noise is None else noise / observed_fraction
+        return self
 
     def transform(self, X, *, mask=None, identities=None):
         """Latents inferred from the observed neurons of each time step.
@@ -191,7 +208,7 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if isinstance(Z, list):
             return [self.inverse_transform(z) for z in Z]
-        return self._offset + np.asarray(Z) @ self._loadings
+        return self._offset + plain_array(Z) @ self._loadings
 
     def score(self, X, y=None, *, mask=None, identities=None):
         """Co-smoothing R2 (see `skneurovae.metrics.co_smoothing_score`).
@@ -233,6 +250,24 @@ class Pooled(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _fit_round(estimator, table):
+    """Fit to a table, or to a short one with the same components.
+
+    PCA and factor analysis know of a table its mean and its covariance alone, and twice as many
+    rows as there are columns can have any.
+    """
+    model = clone(estimator)
+    n_rows, n_columns = table.shape
+    by_moments = type(model) in (PCA, FactorAnalysis) and isinstance(model.n_components, Integral)
+    if not by_moments or n_rows <= 2 * n_columns:
+        return model.fit(table)
+    mean = table.mean(0)
+    root = np.linalg.qr(table - mean, mode="r") * np.sqrt(n_columns / n_rows)
+    if isinstance(model, FactorAnalysis):  # whose tolerance is of a sum over rows
+        model.set_params(tol=model.tol * 2 * n_columns / n_rows)
+    return model.fit(mean + np.concatenate([root, -root]))
 
 
 def _read_out(model):

@@ -7,10 +7,15 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skneurovae.baselines.align import AlignNeurons
+from skneurovae.common.moments import column_moments
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.recordings import check_recordings
+from skneurovae.recordings.doubts import tell_doubts
 
 
-class RowWise(TransformerMixin, BaseEstimator):
+class RowWise(Versioned, TransformerMixin, BaseEstimator):
     """Fit a row-wise transformer to recordings stacked in time; transform each by itself.
 
     For transformers that cannot reconstruct their input, such as UMAP or an isomap, and for those
@@ -52,6 +57,8 @@ class RowWise(TransformerMixin, BaseEstimator):
         self.estimator = estimator
         self.fill = fill
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, X, y=None, *, mask=None, identities=None):
         """Fit the transformer.
 
@@ -85,11 +92,13 @@ class RowWise(TransformerMixin, BaseEstimator):
         recordings, _ = check_recordings(
             X, mask=mask, identities=identities, estimator=self, reset=True
         )
+        tell_doubts(recordings)
+        self._fill = self.fill
         self._aligner = AlignNeurons().fit(recordings)
         self.identities_ = self._aligner.identities_
         tables = self._aligner.transform(recordings)
         stacked = np.concatenate(tables)
-        self.mean_ = np.nansum(stacked, 0) / np.maximum((~np.isnan(stacked)).sum(0), 1)
+        self.mean_, _ = column_moments(stacked)
         self.estimator_ = clone(self.estimator).fit(np.concatenate(self._filled(tables)))
         return self
 
@@ -135,7 +144,7 @@ class RowWise(TransformerMixin, BaseEstimator):
         return self.estimator_.get_feature_names_out()
 
     def _filled(self, tables):
-        if self.fill == "mean":
+        if self._fill == "mean":
             return [np.where(np.isnan(t), self.mean_.astype(t.dtype), t) for t in tables]
         for index, table in enumerate(tables):
             missing = np.isnan(table).any(0)

@@ -9,10 +9,14 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.common.frames import like_frame
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.recordings import Recording, check_recordings
 
 
-class GaussianSmoother(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class GaussianSmoother(OneToOneFeatureMixin, Versioned, TransformerMixin, BaseEstimator):
     """Smooth the traces of each recording in time by a Gaussian.
 
     Missing entries have no weight (normalized convolution) and stay missing: a smoother that filled
@@ -26,6 +30,8 @@ class GaussianSmoother(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Attributes
     ----------
+    width_ : float
+        `width` in `fit`.
     n_features_in_ : int
         Only where columns alone tell neurons apart.
 
@@ -55,6 +61,8 @@ class GaussianSmoother(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def __init__(self, width=2.0):
         self.width = width
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, X, y=None):
         """Check recordings and width; nothing is learned.
 
@@ -79,6 +87,7 @@ class GaussianSmoother(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if not valid or isinstance(self.width, bool):
             raise ValueError(f"width must be a finite number of 0 or more; got {self.width!r}.")
         check_recordings(X, estimator=self, reset=True)
+        self.width_ = self.width
         return self
 
     def transform(self, X):
@@ -103,12 +112,9 @@ class GaussianSmoother(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         recordings, form = check_recordings(X, estimator=self, reset=False)
         items = [X] if form.kind == "array" else X
         return form.wrap([
-            _like(item, smooth_gaussian(recording.traces, self.width))
+            _like(item, smooth_gaussian(recording.traces, self.width_))
             for item, recording in zip(items, recordings)
         ])  # fmt: skip
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "n_behaviors_in_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -135,8 +141,10 @@ def smooth_gaussian(traces, width):
     if width == 0:
         return traces.copy()
     observed = ~np.isnan(traces)
+    # What lies beyond both ends has no weight, so that a wider kernel only takes time.
+    radius = min(int(4 * width + 0.5), len(traces))
     values, weights = (
-        gaussian_filter1d(a.astype(float), width, axis=0, mode="constant")
+        gaussian_filter1d(a.astype(float), width, axis=0, mode="constant", radius=radius)
         for a in (np.where(observed, traces, 0.0), observed)
     )
     smoothed = values / np.where(observed, weights, 1.0)
@@ -147,6 +155,4 @@ def _like(item, traces):
     """Traces in the container of `item`."""
     if isinstance(item, Recording):
         return item.replace(traces=_like(item.traces, traces))
-    if hasattr(item, "columns") and hasattr(item, "index"):
-        return type(item)(traces, index=item.index, columns=item.columns)
-    return traces
+    return like_frame(item, traces)

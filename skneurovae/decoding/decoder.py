@@ -12,16 +12,21 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from skneurovae.decoding.values import check_kind, decoding_quality, missing_entries
+from skneurovae.common.missing import missing_entries, plain_array
+from skneurovae.common.moments import column_moments, unit_of
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
+from skneurovae.decoding.values import check_kind, decoding_quality
 from skneurovae.recordings import Recording, check_recordings
-from skneurovae.recordings.lags import check_lags, contiguous_folds, lagged
+from skneurovae.recordings.lags import check_lags, contiguous_folds, lagged, reached
 
 ALPHAS = tuple(np.logspace(-2, 5, 15))  # ridge penalties tried, in time steps
 N_NEIGHBORS = (1, 4, 16, 64)  # tried by "knn"
 N_FOLDS = 5
 
 
-class BehaviorDecoder(BaseEstimator):
+class BehaviorDecoder(Versioned, BaseEstimator):
     """Decode behavior from the latents of recordings.
 
     Latents are standardized by the training set, taken at `lags`, and given to a regressor or
@@ -47,6 +52,8 @@ class BehaviorDecoder(BaseEstimator):
     ----------
     estimators_ : list of estimator
         Fitted, one per target.
+    kind_ : str
+        `kind` in `fit`.
     lags_ : ndarray of int of shape (n_lags,)
     mean_, scale_ : ndarray of shape (n_components,)
         Of the training latents, over observed entries.
@@ -89,6 +96,8 @@ class BehaviorDecoder(BaseEstimator):
         self.kind = kind
         self.alphas = alphas
 
+    @all_or_nothing
+    @with_plain_parameters
     def fit(self, Z, y):
         """Fit one regressor or classifier per target.
 
@@ -97,7 +106,8 @@ class BehaviorDecoder(BaseEstimator):
         Z : array-like of shape (n_timesteps, n_components), 3-D array or list of arrays
             Latents, time first.
         y : array-like of shape (n_timesteps, n_targets) or (n_timesteps,), or list of such
-            Behavior; a list if `Z` is one, or a 3-D array. NaN = missing.
+            Behavior; a list if `Z` is one, or a 3-D array. Missing are NaN, None, "" and what a
+            masked array or a table of pandas or polars takes for missing.
 
         Returns
         -------
@@ -116,21 +126,22 @@ class BehaviorDecoder(BaseEstimator):
             raise ValueError(
                 f'estimator must be "ridge", "knn" or an estimator; got {self.estimator!r}.'
             )
-        if np.size(self.alphas) == 0 or np.min(self.alphas) < 0:
+        alphas = np.asarray(self.alphas)
+        if not alphas.size or alphas.dtype.kind not in "iuf" or not (alphas >= 0).all():
             raise ValueError(f"alphas must be penalties of 0 or more; got {self.alphas!r}.")
-        self.lags_ = check_lags(self.lags)
+        self.kind_, self.lags_ = self.kind, check_lags(self.lags)
         recordings, form = _check_latents(Z, reset=True)
         widths = sorted({r.n_neurons for r in recordings})
         if len(widths) > 1:
             raise ValueError(f"Z must have as many components in all recordings; got {widths}.")
         self.n_features_in_ = widths[0]
+        # Lags beyond the length of every recording have nothing to give.
+        self._used = reached(self.lags_, [r.n_timesteps for r in recordings])
         targets, self._flat = split_targets(y, recordings, form)
         self.n_targets_ = targets[0].shape[1]
         stacked = np.concatenate([r.traces for r in recordings]).astype(float)
-        count = np.maximum((~np.isnan(stacked)).sum(0), 1)
-        self.mean_ = np.nansum(stacked, 0) / count
-        scale = np.sqrt(np.nansum((stacked - self.mean_) ** 2, 0) / count)
-        self.scale_ = np.where(scale > 1e-12 * np.abs(self.mean_), scale, 1.0)
+        self.mean_, std = column_moments(stacked)
+        self.scale_ = unit_of(std)
         design = np.concatenate([self._design(r) for r in recordings])
         self.estimators_ = []
         for target in range(self.n_targets_):
@@ -143,6 +154,7 @@ class BehaviorDecoder(BaseEstimator):
                     "least 2 are needed."
                 )
             values = np.concatenate([c[s] for c, s in zip(columns, seen)])
+            values = _as_kind(values, self.kind, target)
             inputs = design[np.concatenate(seen)]
             self.estimators_.append(self._fit_one(inputs, values, lengths))
         return self
@@ -177,7 +189,7 @@ class BehaviorDecoder(BaseEstimator):
         for recording in recordings:
             design = self._design(recording)
             columns = [np.asarray(e.predict(design)) for e in self.estimators_]
-            if self.kind == "circular":
+            if self.kind_ == "circular":
                 columns = [np.arctan2(c[:, 1], c[:, 0]) % (2 * np.pi) for c in columns]
             decoded.append(columns[0] if self._flat else np.column_stack(columns))
         return form.wrap(decoded)
@@ -212,7 +224,7 @@ class BehaviorDecoder(BaseEstimator):
                 f"y has {targets[0].shape[1]} targets; BehaviorDecoder was fitted with "
                 f"{self.n_targets_}."
             )
-        scores = decoding_quality(np.concatenate(targets), np.concatenate(decoded), self.kind)
+        scores = decoding_quality(np.concatenate(targets), np.concatenate(decoded), self.kind_)
         if np.isnan(scores).all():
             raise ValueError("no target can be scored: all are constant or missing.")
         return float(np.nanmean(scores))
@@ -220,16 +232,13 @@ class BehaviorDecoder(BaseEstimator):
     def _design(self, recording):
         """Standardized latents at all lags, 0 where missing."""
         latents = (recording.traces - self.mean_) / self.scale_
-        return np.nan_to_num(lagged(latents, self.lags_).reshape(len(latents), -1))
+        return np.nan_to_num(lagged(latents, self.lags_[self._used]).reshape(len(latents), -1))
 
     def _fit_one(self, inputs, values, lengths):
         """Fitted regressor or classifier of one target."""
         categorical = self.kind == "categorical"
         if self.kind == "circular":
-            angles = values.astype(float)
-            values = np.column_stack([np.cos(angles), np.sin(angles)])
-        else:  # objects, which mark missing classes by None, back to what they are
-            values = np.array(values.tolist()) if categorical else values.astype(float)
+            values = np.column_stack([np.cos(values), np.sin(values)])
         if not isinstance(self.estimator, str):
             model = clone(self.estimator)
             if values.ndim == 2 and not get_tags(model).target_tags.multi_output:
@@ -292,7 +301,10 @@ def split_targets(y, recordings, form):
     targets = []
     flat = True
     for index, (entry, recording) in enumerate(zip(entries, recordings)):
-        values = np.asarray(entry)
+        try:
+            values = plain_array(entry)
+        except ValueError as error:
+            raise ValueError(f"y of recording {index} must be an array: {error}") from error
         flat = flat and values.ndim == 1
         values = values[:, None] if values.ndim == 1 else values
         if values.ndim != 2 or len(values) != recording.n_timesteps or values.size == 0:
@@ -307,6 +319,25 @@ def split_targets(y, recordings, form):
     if len(widths) > 1:
         raise ValueError(f"y must have as many targets in all recordings; got {widths}.")
     return targets, flat
+
+
+def _as_kind(values, kind, target):
+    """Observed values of a target as what `kind` says they are: floats, or classes."""
+    if kind != "categorical":
+        try:
+            return values.astype(float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"kind={kind!r} needs numbers, target {target} of y: {error}"
+            ) from error
+    values = np.array(values.tolist())  # objects, which mark missing classes by None, are none
+    odd = values[values != np.floor(values)].tolist() if values.dtype.kind == "f" else []
+    if odd:
+        raise ValueError(
+            f"kind='categorical' needs classes, which are whole numbers or names; target {target} "
+            f"of y holds {odd[0]!r}."
+        )
+    return values
 
 
 def _check_latents(Z, reset):

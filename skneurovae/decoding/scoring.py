@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import clone
 
+from skneurovae.common.missing import missing_entries
 from skneurovae.decoding.decoder import BehaviorDecoder, split_targets
 from skneurovae.decoding.values import (
     behavior_decay_time,
     check_kind,
     decoding_error,
     decoding_quality,
-    missing_entries,
 )
 from skneurovae.metrics.asking import embed, predict
 from skneurovae.metrics.nulls import TimeShifted
@@ -26,11 +26,12 @@ def decoding_score(
     Every recording is given to the estimator without its behavior. From the latents of each
     recording a decoder is cross-fitted: of `n_blocks` blocks of contiguous time each is decoded by
     a decoder fitted to the others, less the time steps within `gap` of the block. The result is
-    `decoding_quality` of all blocks of a recording together, its mean over targets, then over
-    recordings.
+    `decoding_quality` of all blocks of all recordings together, each recording a group, as its
+    decoder knows its mean; then the mean over targets.
 
     A pipeline that ends in a `BehaviorDecoder` is asked for its own predictions instead, which are
-    held out only if the recordings are.
+    held out only if the recordings are. It knows no recording's own mean: recordings of one session
+    are one group.
 
     Parameters
     ----------
@@ -79,14 +80,11 @@ def decoding_score(
     Pei et al., "Neural Latents Benchmark '21", 2021, for decoding by ridge from rates; here in
     blocks, as shuffled folds of autocorrelated data score the memory of neighbors.
     """
-    scores = []
-    settings = (decoder, kind, targets, n_blocks, gap)
-    for truth, decoded, found in _decoded(estimator, X, y, *settings):
-        score = decoding_quality(truth, decoded, found)
-        scores.extend([] if np.isnan(score).all() else [np.nanmean(score)])
-    if not scores:
+    truth, decoded, groups, kind = _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap)
+    scores = decoding_quality(truth, decoded, kind, groups=groups)
+    if np.isnan(scores).all():
         raise ValueError("no target can be scored: all are constant or missing.")
-    return float(np.mean(scores))
+    return float(np.nanmean(scores))
 
 
 def decoding_errors(
@@ -102,22 +100,20 @@ def decoding_errors(
     Returns
     -------
     ndarray of shape (n_targets,)
-        Mean over recordings of `decoding_error`: mean absolute error in units of the behavior, mean
-        absolute angle in radians, or accuracy. NaN for a target without evaluated entry.
+        `decoding_error` over all recordings together: mean absolute error in units of the behavior,
+        mean absolute angle in radians, or accuracy. NaN for a target without evaluated entry.
 
     Raises
     ------
     ValueError, TypeError
         As in `decoding_score`.
     """
-    settings = (decoder, kind, targets, n_blocks, gap)
-    errors = np.array([decoding_error(*r) for r in _decoded(estimator, X, y, *settings)])
-    count = (~np.isnan(errors)).sum(0)
-    return np.where(count > 0, np.nansum(errors, 0) / np.maximum(count, 1), np.nan)
+    truth, decoded, _, kind = _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap)
+    return decoding_error(truth, decoded, kind)
 
 
 def _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap):
-    """Behavior, what was decoded, and its kind, for each recording."""
+    """Behavior and what was decoded of all recordings, groups of their time steps, and the kind."""
     recordings, form = check_recordings(X)
     behavior = _behavior(recordings, form, y, targets)
     fitted = getattr(estimator, "best_estimator_", estimator)
@@ -130,8 +126,10 @@ def _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap):
         kind = "continuous" if kind is None else kind
         check_kind(kind)
         model = BehaviorDecoder(kind=kind) if model is None else BehaviorDecoder(model, kind=kind)
-    elif kind not in (None, model.kind):
-        raise ValueError(f"kind is {kind!r}, but that of the decoder is {model.kind!r}.")
+    # Of a decoder that was fitted, what it was fitted to; another is fitted below, as it is set.
+    own = getattr(model, "kind_", model.kind) if whole else model.kind
+    if kind not in (None, own):
+        raise ValueError(f"kind is {kind!r}, but that of the decoder is {own!r}.")
     hidden = [r.replace(behavior=None) for r in recordings]
     if isinstance(estimator, TimeShifted):  # what is asked of it has no gain towards traces
         estimator = TimeShifted(estimator.estimator, estimator.shift)
@@ -149,7 +147,12 @@ def _decoded(estimator, X, y, decoder, kind, targets, n_blocks, gap):
             _cross_fitted(model, np.asarray(z), truth, n_blocks, gap, index)
             for index, (z, truth) in enumerate(zip(latents, behavior))
         ]
-    return [(truth, found, model.kind) for truth, found in zip(behavior, decoded)]
+    owners = [r.session if whole else index for index, r in enumerate(recordings)]
+    numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
+    groups = np.repeat([numbers[o] for o in owners], [r.n_timesteps for r in recordings])
+    if own == "categorical":  # classes of several recordings may be of several types
+        behavior, decoded = ([a.astype(object) for a in arrays] for arrays in (behavior, decoded))
+    return np.concatenate(behavior), np.concatenate(decoded), groups, own
 
 
 def _behavior(recordings, form, y, targets):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import recall_score
 
-from skneurovae.metrics import circular_error, circular_r2, decay_time, r2_per_neuron
+from skneurovae.common.missing import float_array, missing_entries, plain_array
+from skneurovae.common.moments import varies
+from skneurovae.metrics import circular_error, decay_time
 
 KINDS = ("continuous", "circular", "categorical")
 
@@ -26,30 +28,16 @@ def check_kind(kind):
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.")
 
 
-def missing_entries(y):
-    """Which entries of behavior are missing.
-
-    Parameters
-    ----------
-    y : ndarray of numbers, strings or objects
-        NaN or None = missing.
-
-    Returns
-    -------
-    ndarray of bool of the same shape
-    """
-    if y.dtype.kind == "O":
-        return np.array([v is None or v != v for v in y.ravel()], dtype=bool).reshape(y.shape)
-    return np.isnan(y) if y.dtype.kind == "f" else np.zeros(y.shape, dtype=bool)
-
-
-def decoding_quality(y, prediction, kind="continuous"):
+def decoding_quality(y, prediction, kind="continuous", *, groups=None):
     """How good decoded behavior is, per target; 1 = perfect.
 
     - continuous: R2, ``1 - SSE / SST``; 0 = the best constant.
-    - circular: `skneurovae.metrics.circular_r2`; 0 = the best constant, the circular mean.
+    - circular: as `skneurovae.metrics.circular_r2`; 0 = the best constant, the circular mean.
     - categorical: balanced accuracy, the mean of the recalls of the classes that occur in `y`; a
       constant reaches ``1 / n_classes``.
+
+    Errors and variances are summed over all groups before one is divided by the other, so that a
+    short group, or one in which behavior hardly varies, counts by its share.
 
     Parameters
     ----------
@@ -57,30 +45,44 @@ def decoding_quality(y, prediction, kind="continuous"):
         Angles in radians if circular. NaN = not evaluated.
     prediction : array-like of the same shape
     kind : {"continuous", "circular", "categorical"}, default="continuous"
+    groups : array-like of int of shape (n_timesteps,), default=None
+        Time steps of a group have a constant of their own to be compared with. One group by
+        default. Classes are not compared in a group that has a single one.
 
     Returns
     -------
     ndarray of shape (n_targets,)
-        NaN for a target that is constant or has no evaluated entry.
+        NaN for a target that is constant in all groups or has no evaluated entry.
 
     Raises
     ------
     ValueError
-        If shapes differ or `kind` is unknown.
+        If shapes differ, `kind` is unknown, or a prediction is not finite where it is evaluated.
     """
     y, prediction = _columns(y, prediction, kind)
-    if kind == "continuous":
-        return r2_per_neuron(y, prediction)
+    groups = np.zeros(len(y), dtype=int) if groups is None else np.asarray(groups)
     scores = np.full(y.shape[1], np.nan)
-    for target, (truth, decoded) in enumerate(_evaluated(y, prediction)):
-        if not len(truth) or (truth == truth[0]).all():
+    for target, (truth, decoded, own) in enumerate(_evaluated(y, prediction, groups)):
+        if kind == "categorical":
+            telling = np.isin(own, [g for g in np.unique(own) if len(set(truth[own == g])) > 1])
+            if telling.any():
+                codes, decoded = _codes(truth[telling], decoded[telling])
+                present = np.unique(codes)
+                scores[target] = recall_score(codes, decoded, labels=present, average="macro")
             continue
-        if kind == "circular":
-            scores[target] = circular_r2(truth, decoded)
+        truth, decoded = truth.astype(float), decoded.astype(float)
+        if not np.isfinite(decoded).all():
+            raise ValueError(f"prediction of target {target} is NaN or infinite where it counts.")
+        parts = [truth[own == g] for g in np.unique(own)]
+        parts = [part for part in parts if varies(part)]
+        if kind == "continuous":
+            error = ((truth - decoded) ** 2).sum()
+            total = sum(((part - part.mean()) ** 2).sum() for part in parts)
         else:
-            codes, decoded = _codes(truth, decoded)
-            present = np.unique(codes)
-            scores[target] = recall_score(codes, decoded, labels=present, average="macro")
+            error = (1 - np.cos(truth - decoded)).sum()
+            total = sum(len(part) * (1 - np.abs(np.exp(1j * part).mean())) for part in parts)
+        if parts:
+            scores[target] = 1 - error / total
     return scores
 
 
@@ -106,7 +108,7 @@ def decoding_error(y, prediction, kind="continuous"):
     """
     y, prediction = _columns(y, prediction, kind)
     errors = np.full(y.shape[1], np.nan)
-    for target, (truth, decoded) in enumerate(_evaluated(y, prediction)):
+    for target, (truth, decoded, _) in enumerate(_evaluated(y, prediction)):
         if len(truth) == 0:
             continue
         if kind == "categorical":
@@ -159,7 +161,7 @@ def behavior_decay_time(y, kind="continuous"):
 def _columns(y, prediction, kind):
     """Both as 2-D arrays of one shape."""
     check_kind(kind)
-    y, prediction = np.asarray(y), np.asarray(prediction)
+    y, prediction = map(plain_array if kind == "categorical" else float_array, (y, prediction))
     if y.shape != prediction.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, y has {y.shape}.")
     if y.ndim == 1:
@@ -167,10 +169,11 @@ def _columns(y, prediction, kind):
     return y, prediction
 
 
-def _evaluated(y, prediction):
+def _evaluated(y, prediction, groups=None):
+    groups = np.zeros(len(y), dtype=int) if groups is None else groups
     for truth, decoded in zip(y.T, prediction.T):
         seen = ~missing_entries(truth)
-        yield truth[seen], decoded[seen]
+        yield truth[seen], decoded[seen], groups[seen]
 
 
 def _codes(truth, decoded):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 
@@ -16,19 +16,26 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skneurovae.baselines.linear_selection import share_neurons
+from skneurovae.common.isolation import isolated
+from skneurovae.common.moments import moments_by_row
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.randomness import randperm, seeded
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.common.versions import Versioned
 from skneurovae.estimators.inference import INPUTS, InferenceMixin
 from skneurovae.metrics import neuron_folds
 from skneurovae.recordings import NeuronVocabulary
 from skneurovae.recordings.batches import make_batches
+from skneurovae.recordings.doubts import behavior_range, tell_doubts, tell_left_out
 from skneurovae.recordings.masking import HidingSchedule
-from skneurovae.training import TrainingSettings, resolve_device, seeded, train
+from skneurovae.training import TrainingSettings, resolve_device, train
 
 N_FOLDS = 3  # of neurons, in validation
 COLLAPSED = 0.01  # nats per time step, below which a component is taken to carry nothing
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
 
-class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimator):
+class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, BaseEstimator):
     """Base of all estimators that train a network on windows of recordings.
 
     A subclass stores its parameters, adds its constraints, and gives `_start_network` (a network
@@ -58,6 +65,9 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         "verbose": ["verbose"],
     }
 
+    @isolated
+    @all_or_nothing
+    @with_plain_parameters
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
@@ -85,19 +95,22 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         ------
         ValueError, TypeError
             If an argument is wrong; the message names it and the recording.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If it is interrupted (Ctrl-C) while the network trains: the best weights so far are
+            kept.
         """
         context = self._init_callback_context(max_subtasks=self.max_iter)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         fresh = not (self.warm_start and hasattr(self, "network_"))
-        with _as_before_if_it_fails(self):
-            inputs = mask, behavior, stimulus, identities
-            recordings, _ = self._read(X, *inputs, reset=fresh)
-            self._check_parameters()
-            self._check_traces(recordings)
-            self._train(recordings, fresh, self.max_iter, context)
+        inputs = mask, behavior, stimulus, identities
+        self._read_and_train(X, y, *inputs, fresh, self.max_iter, context)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
+    @isolated
     def fit_transform(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Fit, then return the latents of the same recordings.
 
@@ -116,6 +129,9 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         }  # fmt: skip
         return self.fit(X, y, **inputs).transform(X, **inputs)
 
+    @isolated
+    @all_or_nothing
+    @with_plain_parameters
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Train for one epoch on new recordings; new identities and sessions are added.
@@ -132,13 +148,35 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self : object
         """
         fresh = not hasattr(self, "network_")
-        with _as_before_if_it_fails(self):
-            inputs = mask, behavior, stimulus, identities
-            recordings, _ = self._read(X, *inputs, reset=fresh)
-            self._check_parameters()
-            self._check_traces(recordings)
-            self._train(recordings, fresh, 1, None)
+        self._read_and_train(X, y, mask, behavior, stimulus, identities, fresh, 1, None)
         return self
+
+    def _read_and_train(self, X, y, mask, behavior, stimulus, identities, fresh, n_epochs, context):
+        self._fix_parameters()
+        if not fresh and self.n_behaviors_in_ == 0 and self._brings_behavior(X, y, behavior):
+            tell_left_out(type(self).__name__)
+        recordings, _ = self._read(X, y, mask, behavior, stimulus, identities, reset=fresh)
+        self._check_parameters()
+        self._check_traces(recordings)
+        if context is not None:
+            self._tell_doubts(recordings)
+        known = None if fresh else vars(self).get("_behavior_range")
+        self._behavior_range = behavior_range(recordings, known)
+        self._train(recordings, fresh, n_epochs, context)
+
+    def _brings_behavior(self, X, y, behavior):
+        """Whether there is behavior to learn from."""
+        inside = isinstance(X, list) and any(getattr(r, "behavior", None) is not None for r in X)
+        return behavior is not None or inside
+
+    def _tell_doubts(self, recordings):
+        given = {n: self._fitted_params.get(n) for n in ("n_components", "likelihood")}
+        tell_doubts(recordings, **given)
+
+    def _fix_parameters(self):
+        """Keep the parameters of this fit: they go with the network, whatever is set later."""
+        self._fitted_params = self.get_params(deep=False)
+        del self._fitted_params["random_state"]
 
     def _check_parameters(self):
         """Refuse combinations of parameters in which one of them would do nothing."""
@@ -156,12 +194,14 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         self._arguments = self._network_arguments()
 
     def _train_network(self, recordings, fresh, n_epochs, context):
+        begun = time.perf_counter()
         device = resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         if self._n_updates:  # each goes on with other numbers
             seed = int(np.random.RandomState([seed, self._n_updates]).randint(2**31 - 1))
-        with seeded(seed, device):
+        with seeded(seed):
             rows = self._vocabulary.extend(recordings)
+            self._measure_neurons(recordings, rows, fresh)
             validate_on = self.early_stopping and context is not None
             train_set, held_out = self._split(recordings, rows) if validate_on else (
                 (recordings, rows), None,
@@ -182,14 +222,28 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             )
         self.network_ = network.cpu().eval()
         self._device = str(device)
+        self.fit_time_ = time.perf_counter() - begun
+        self._note(history)
+        if self.verbose:
+            start = "linear start" if self._start_is_fitted and fresh else "start"
+            print(f"[{type(self).__name__}] {history.summary(self.fit_time_, start)}")
+        self._warn_of_collapse()
+
+    def _note(self, history):
+        """Set what is told of the course of the training."""
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores
-        scores = history.validation_scores
-        self.best_loss_ = scores[history.best_epoch] if scores else history.loss_curve[-1]
-        self.n_iter_ = max(history.n_iter, 1)
+        self.best_loss_ = history.best_loss
+        self.n_iter_ = history.n_iter
         self.n_rollbacks_ = history.n_rollbacks
         self.history_ = history.parts
-        self._warn_of_collapse()
+
+    def _measure_neurons(self, recordings, rows, fresh):
+        """Standard deviation of each neuron when it was first trained on, by which scores count."""
+        traces = [recording.traces for recording in recordings]
+        _, std = moments_by_row(traces, rows, len(self._vocabulary))
+        before = np.empty(0) if fresh else self.neuron_scale_
+        self.neuron_scale_ = np.append(before, std[len(before) :])
 
     def _arguments_as_before(self, free):
         """Arguments of a network that goes on from the last; only those named `free` may differ."""
@@ -239,7 +293,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
         held_out = set()
         if len(recordings) >= 4 and share_neurons(rows):
             n_held_out = max(1, round(self.validation_fraction * len(recordings)))
-            for number in torch.randperm(len(recordings)).tolist():
+            for number in randperm(len(recordings)).tolist():
                 kept = [row for i, row in enumerate(rows) if i not in {number, *held_out}]
                 # Nothing would train neurons that no other recording has.
                 known = np.isin(rows[number], np.concatenate(kept)).mean()
@@ -352,28 +406,18 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, BaseEstimato
             state["_weights"] = {name: value.numpy() for name, value in weights.items()}
         return state
 
+    @isolated
     def __setstate__(self, state):
         state = dict(state)
         weights = state.pop("_weights", None)
         super().__setstate__(state)
         if weights is not None:
-            network = self._new_network(self._arguments)
+            with seeded(0):  # what is drawn is written over
+                network = self._new_network(self._arguments)
             network.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in weights.items()})
             self.network_ = network.eval()
             if torch.device(self._device).type == "cuda" and not torch.cuda.is_available():
                 self._device = "cpu"
-
-
-@contextmanager
-def _as_before_if_it_fails(estimator):
-    """Take back whatever a failed fit has set."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 def _cut(recording, span):

@@ -9,8 +9,12 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skneurovae.estimators.base import LatentVariableEstimator, _as_before_if_it_fails
-from skneurovae.estimators.contrastive_parts import number_labels
+from skneurovae.common.isolation import isolated
+from skneurovae.common.parameters import with_plain_parameters
+from skneurovae.common.randomness import seeded
+from skneurovae.common.rollback import all_or_nothing
+from skneurovae.estimators.base import LatentVariableEstimator
+from skneurovae.estimators.contrastive_labels import label_channels, number_labels, take_targets
 from skneurovae.estimators.contrastive_training import (
     SCORED,
     ContrastiveTraining,
@@ -20,8 +24,8 @@ from skneurovae.estimators.contrastive_training import (
 )
 from skneurovae.estimators.inference import INPUTS
 from skneurovae.networks.convolutional import NETWORKS
+from skneurovae.recordings.doubts import tell_doubts
 from skneurovae.recordings.pairs import Pairing
-from skneurovae.training import seeded
 
 
 class ContrastiveEmbedding(ContrastiveTraining, LatentVariableEstimator):
@@ -142,6 +146,8 @@ default="offset10"
     best_loss_ : float
         That of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+    fit_time_ : float
+        Seconds that the last fit took.
     history_ : list of dict
         For each epoch: "bits" over chance and "temperature" of each part, "jacobian".
 
@@ -255,6 +261,47 @@ default="offset10"
         self.precision = precision
         self.verbose = verbose
 
+    @isolated
+    def fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array, DataFrame, list of arrays or DataFrames, or list of Recording
+            Traces, time first. A 2-D array is one recording of shape (n_timesteps, n_neurons), a
+            3-D array recordings of equal length. NaN = not observed.
+        y : array of shape (n_timesteps,) or (n_timesteps, n_channels) or list, default=None
+            Behavior that pairs are made of, where the recordings carry none: integers, booleans and
+            strings are labels, unless `discrete` says which channels are; floats are numbers. On a
+            circle, and for "time_delta" and "delta", integers are numbers too. Not used, as all
+            behavior, by ``conditional="time"``. A pipeline and `cross_validate` hand their `y` to
+            every step, and so train the embedding on what is decoded from it; what they score it
+            with was not seen.
+        mask : array of bool or list, default=None
+            True = observed, for the array forms of `X`.
+        behavior, stimulus : array of shape (n_timesteps, n_channels) or list, default=None
+            For the array forms of `X`; NaN in behavior = not observed.
+        identities : array of shape (n_neurons,) or list, default=None
+            For the array forms of `X`; 0 or "" = unknown.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is wrong, or `y` and behavior are both given; the message names it and
+            the recording.
+        """
+        inputs = {
+            "mask": mask, "behavior": behavior, "stimulus": stimulus, "identities": identities,
+        }  # fmt: skip
+        return super().fit(X, y, **inputs)
+
+    @isolated
+    @all_or_nothing
+    @with_plain_parameters
     @_fit_context(prefer_skip_nested_validation=True)
     def adapt(
         self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None, max_iter=5
@@ -282,14 +329,16 @@ default="offset10"
         """
         if not isinstance(max_iter, Integral) or max_iter < 1:
             raise ValueError(f"max_iter must be a positive integer, got {max_iter!r}.")
-        with _as_before_if_it_fails(self):
-            recordings, _ = self._check(X, mask, behavior, stimulus, identities)
-            self._check_parameters()
-            self._adapting = True
-            self._train(recordings, False, max_iter, None)
-            del self._adapting
+        self._fix_parameters()
+        self._note_labels(X, y, fresh=False)
+        recordings, _ = self._check(X, mask, behavior, stimulus, identities, y)
+        self._check_parameters()
+        self._adapting = True
+        self._train(recordings, False, int(max_iter), None)
+        del self._adapting
         return self
 
+    @isolated
     def transform(self, X, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Embed every time step; at the ends of a recording its edge is repeated.
 
@@ -308,6 +357,7 @@ default="offset10"
         result = self._infer(recordings, self._vocabulary.rows(recordings), _embedding)
         return form.wrap([r["embedding"] for r in result])
 
+    @isolated
     def score(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Goodness of fit in bits over chance: how well pairs are told from other time steps.
 
@@ -331,17 +381,18 @@ default="offset10"
         ValueError
             If no pair can be drawn from `X`.
         """
-        recordings, _ = self._check(X, mask, behavior, stimulus, identities)
+        recordings, _ = self._check(X, mask, behavior, stimulus, identities, y)
         rows = self._vocabulary.rows(recordings)
         embedded = [r["embedding"] for r in self._infer(recordings, rows, _embedding)]
         order, session = session_order(rows)
         embedding = torch.from_numpy(np.concatenate([embedded[i] for i in order])).float()
         pairings = [Pairing(**pairing) for pairing in self._pairings]
         samplers = make_samplers(pairings, [recordings[i] for i in order], session, "cpu")
-        with seeded(0, "cpu"), torch.no_grad():
+        with seeded(0), torch.no_grad():
             draws = [sampler.draw(*SCORED) for sampler in samplers]
             return float(mean_bits(self.network_, embedding, draws))
 
+    @isolated
     def jacobian(
         self,
         X,
@@ -381,9 +432,42 @@ default="offset10"
 
     # -- what is special to it ---------------------------------------------------------------------
 
-    def _read(self, X, mask, behavior, stimulus, identities, reset):
-        X, behavior = number_labels(X, behavior, self.discrete)
-        return super()._read(X, mask, behavior, stimulus, identities, reset)
+    def _read_and_train(self, X, y, mask, behavior, stimulus, identities, fresh, n_epochs, context):
+        self._note_labels(X, y, fresh)
+        inputs = mask, behavior, stimulus, identities
+        super()._read_and_train(X, y, *inputs, fresh, n_epochs, context)
+
+    def _brings_behavior(self, X, y, behavior):
+        given = y is not None or super()._brings_behavior(X, y, behavior)
+        return given and self.conditional != "time"
+
+    def _tell_doubts(self, recordings):
+        tell_doubts(recordings)  # an embedding may be wider than its traces
+
+    def _note_labels(self, X, y, fresh):
+        """Keep which channels of behavior are labels where `y` tells."""
+        if y is not None and self.conditional != "time":
+            self._labels_of_y = label_channels(y, X, self.conditional, self.circular)
+        elif fresh:
+            self._labels_of_y = ()
+
+    def _read(self, X, y, mask, behavior, stimulus, identities, reset):
+        conditional, circular, discrete = (
+            self._fitted_params[name] for name in ("conditional", "circular", "discrete")
+        )
+        targets = y is not None and conditional != "time"
+        if targets:
+            behavior = take_targets(X, y, behavior)
+        if discrete is None:
+            told = label_channels(behavior, X, conditional, circular) if targets else ()
+            discrete = told or self._labels_of_y
+        X, behavior = number_labels(X, behavior, discrete)
+        try:
+            return super()._read(X, None, mask, behavior, stimulus, identities, reset)
+        except (TypeError, ValueError) as error:
+            if not targets or not str(error).startswith("behavior"):
+                raise
+            raise type(error)("y" + str(error).removeprefix("behavior")) from error
 
 
 def _embedding(network, batch):

@@ -11,7 +11,6 @@ import numpy as np
 
 from skneurovae.networks.contrastive import Part
 from skneurovae.networks.convolutional import receptive_field
-from skneurovae.recordings import Recording
 from skneurovae.recordings.pairs import Pairing
 
 CONDITIONALS = ("time", "time_delta", "delta", "delta_normal", "discrete")
@@ -80,77 +79,6 @@ def _default_offset(network, longest):
     """
     window = sum(receptive_field(network))
     return window if longest is None else min(window, max(1, longest // 4))
-
-
-def number_labels(X, behavior, discrete):
-    """Give labels that are no numbers a number each, the same in all recordings.
-
-    Parameters
-    ----------
-    X, behavior
-        As in `fit`.
-    discrete : sequence of int, "all" or None
-        Channels that hold labels.
-
-    Returns
-    -------
-    X, behavior
-        The same with numbers for labels; None, NaN and "" are NaN.
-    """
-    several = isinstance(X, list) and any(isinstance(item, Recording) for item in X)
-    items = X if several else []
-    inside = [item.behavior if isinstance(item, Recording) else None for item in items]
-    listed = isinstance(behavior, list) and any(np.ndim(item) for item in behavior)
-    outside = behavior if listed else [behavior]
-    tables = [_labels_table(b) for b in (*inside, *outside)]
-    if all(table is None for table in tables):
-        return X, behavior
-    widths = [table.shape[1] for table in tables if table is not None]
-    chosen = range(max(widths)) if isinstance(discrete, str) else (discrete or ())
-    for channel in chosen:
-        columns = [t[:, channel] for t in tables if t is not None and channel < t.shape[1]]
-        names = sorted({str(v) for column in columns for v in column if not _is_missing(v)})
-        codes = {name: float(code) for code, name in enumerate(names)}
-        for column in columns:
-            column[:] = [np.nan if _is_missing(v) else codes[str(v)] for v in column]
-    new = [
-        old if table is None else table.reshape(_shape(old))
-        for table, old in zip(tables, (*inside, *outside))
-    ]
-    for table in tables:
-        if table is not None:
-            for row, channel in np.argwhere([[isinstance(v, str) for v in r] for r in table])[:1]:
-                raise ValueError(
-                    f"behavior channel {channel} holds the label {table[row, channel]!r}; labels "
-                    "need their channel in discrete."
-                )
-    if several:
-        X = [
-            item.replace(behavior=value) if isinstance(item, Recording) else item
-            for item, value in zip(X, new)
-        ]
-    outside = new[len(inside) :]
-    return X, outside if listed else outside[0]
-
-
-def _labels_table(behavior):
-    """Copy of behavior that holds other than numbers, one row per time step, else None."""
-    if behavior is None:
-        return None
-    kind = getattr(behavior, "dtype", None)
-    table = np.asarray(behavior) if kind is None or kind.kind in "OUS" else None
-    if table is None or table.dtype.kind not in "OUS" or table.ndim not in (1, 2, 3):
-        return None
-    return table.astype(object).reshape(-1, table.shape[-1] if table.ndim > 1 else 1)
-
-
-def _shape(behavior):
-    shape = np.shape(behavior)
-    return shape if len(shape) > 1 else (-1, 1)
-
-
-def _is_missing(value):
-    return value is None or value == "" or value != value
 
 
 def unit_slices(model, parts):
@@ -288,7 +216,7 @@ def _refuse_idle(model, given, pairings):
         own = [s.get(name) for s, p in zip(given, pairings) if p.conditional in users]
         if getattr(model, name) is not None and None not in own:
             raise ValueError(f"{name}={getattr(model, name)} is not used: every part has its own.")
-    if _labels(model) != "all" and not set(_labels(model)) <= used:
+    if model.discrete is not None and _labels(model) != "all" and not set(_labels(model)) <= used:
         raise ValueError(f"discrete={model.discrete!r} names channels that no part uses.")
     if not set(model.circular or {}) <= used:
         raise ValueError(f"circular={model.circular!r} names channels that no part uses.")
@@ -314,8 +242,8 @@ def _refuse_signs(model, parts):
 
 
 def _labels(model):
-    given = model.discrete
-    return () if given is None else given if isinstance(given, str) else tuple(given)
+    given = model._labels_of_y if model.discrete is None else model.discrete
+    return given if isinstance(given, str) else tuple(given)
 
 
 def _is_list(value):

@@ -9,7 +9,8 @@ from dataclasses import asdict, astuple, replace
 import numpy as np
 import torch
 
-from skneurovae.baselines.missing_factor_analysis import standardization
+from skneurovae.common.moments import standardization
+from skneurovae.common.randomness import own_defaults, randint
 from skneurovae.estimators.contrastive_parts import resolve_parts, unit_slices
 from skneurovae.networks.contrastive import ContrastiveNetwork, PairBatch
 from skneurovae.networks.convolutional import receptive_field
@@ -19,6 +20,8 @@ from skneurovae.recordings.windows import plan_windows
 
 STRETCH = 16384  # time steps in inference: of a window, and of all windows at a time
 CHUNK = 256  # time steps whose derivatives are taken at once
+DRAWN = 1000  # batches that are drawn at once
+LARGEST_TABLE = 2**30  # similarities of a batch, which take 4 bytes each, several times over
 # Batches that a score is the mean of, and references in each: always these, so that scores compare.
 SCORED = (16, 512)
 # What may change between two fits of one network.
@@ -32,6 +35,7 @@ TABLES = {"table.offset", "table.scale", "table.weight", "table.missing"}
 class ContrastiveTraining:
     """What a contrastive estimator hands to the base: its network, batches and validation."""
 
+    _labels_of_y = ()  # channels, where `y` is the behavior
     _least_known = 1.0  # a neuron that nothing trains has random weights
 
     def _check_parameters(self):
@@ -87,6 +91,7 @@ class ContrastiveTraining:
             "jacobian_penalty": self.jacobian_penalty,
         }  # fmt: skip
 
+    @own_defaults()
     def _new_network(self, arguments):
         """Untrained network."""
         return ContrastiveNetwork(**arguments)
@@ -101,8 +106,8 @@ class ContrastiveTraining:
     def _start_network(self, recordings, rows, random_state, n_before=0):
         arguments = self._network_arguments()
         n_alike = int(np.median([recording.n_neurons for recording in recordings]))
-        network = ContrastiveNetwork(**arguments, n_alike=n_alike)
-        offset, scale = standardization(recordings, rows, network.n_neurons)
+        network = self._new_network({**arguments, "n_alike": n_alike})
+        offset, scale = standardization([r.traces for r in recordings], rows, network.n_neurons)
         network.table.offset.copy_(torch.as_tensor(offset))
         if self.standardize:
             network.table.scale.copy_(torch.as_tensor(scale))
@@ -136,15 +141,18 @@ class ContrastiveTraining:
         pairings = [Pairing(**pairing) for pairing in self._pairings]
         samplers = make_samplers(pairings, recordings, strips.session, device)
         self._warn_of_idle(strips, samplers)
+        for part, sampler in zip(network.parts, samplers):
+            refuse_large_table(self.batch_size, *sampler.shape(self.batch_size), part.within)
         first, last = ends_of(strips.lengths, store.device)
 
         def batches():
-            draws = [s.draw(self.steps_per_epoch, self.batch_size).to(store.device)
-                     for s in samplers]  # fmt: skip
-            if self.time_jitter:
-                draws = [jittered(draw, self.time_jitter, first, last) for draw in draws]
-            for step in range(self.steps_per_epoch):
-                yield PairBatch(strips, [draw[step] for draw in draws])
+            for done in range(0, self.steps_per_epoch, DRAWN):
+                n_steps = min(DRAWN, self.steps_per_epoch - done)
+                draws = [s.draw(n_steps, self.batch_size).to(store.device) for s in samplers]
+                if self.time_jitter:
+                    draws = [jittered(draw, self.time_jitter, first, last) for draw in draws]
+                for step in range(n_steps):
+                    yield PairBatch(strips, [draw[step] for draw in draws])
 
         return batches
 
@@ -219,7 +227,8 @@ class ContrastiveTraining:
 
     def _derivatives(self, recordings, rows, max_samples, absolute):
         """Derivatives at some time steps of each recording, (n_samples, K, N) each."""
-        device, network = torch.device(self._device), self.network_.to(self._device)
+        device = torch.device(self._device)
+        network, _ = self._network_for(np.float32, device)
         results = []
         for recording, row in zip(recordings, rows):
             store = self._store([recording], [row], device, torch.float32)
@@ -234,7 +243,6 @@ class ContrastiveTraining:
                 values = (values.abs() if absolute else values).mean(1).transpose(0, 1)
                 result[first : first + CHUNK, :, columns] = values.cpu().numpy()
             results.append(result)
-        network.cpu()
         return results
 
     def _plan(self, lengths):
@@ -270,6 +278,18 @@ def mean_bits(network, embedding, draws):
     return (torch.stack(bits).mean(0).cpu() * weight).sum() / weight.sum()
 
 
+def refuse_large_table(batch_size, n_sessions, n_references, within):
+    """Refuse batches whose references and negatives are too many to compare each with each."""
+    n = n_sessions * n_references
+    entries = n * n_references if within else n * n
+    if entries > LARGEST_TABLE:
+        most = int(batch_size * (LARGEST_TABLE / entries) ** 0.5)
+        raise ValueError(
+            f"batch_size must be at most {most} here, got {batch_size}: references are compared "
+            f"each with each, in tables of {4 * entries / 2**30:.0f} GiB."
+        )
+
+
 def ends_of(lengths, device):
     """First and last time step of the recording of each time step."""
     lengths = torch.tensor(lengths, device=device)
@@ -278,5 +298,5 @@ def ends_of(lengths, device):
 
 
 def jittered(steps, jitter, first, last):
-    shift = torch.randint(-jitter, jitter + 1, steps.shape, device=steps.device)
+    shift = randint(-jitter, jitter + 1, steps.shape, steps.device)
     return (steps + shift).maximum(first[steps]).minimum(last[steps])

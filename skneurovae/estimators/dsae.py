@@ -8,6 +8,8 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skneurovae.common.isolation import isolated
+from skneurovae.common.randomness import seeded
 from skneurovae.estimators.generation import check_positive
 from skneurovae.estimators.sequential import COUNT, SequentialEstimator
 from skneurovae.estimators.sequential_swap import (
@@ -18,7 +20,6 @@ from skneurovae.estimators.sequential_swap import (
 )
 from skneurovae.networks.sequential_models import DSAENetwork
 from skneurovae.recordings import Recording
-from skneurovae.training import seeded
 
 PAPER = {
     "static_dim": 256, "dynamic_dim": 32, "encoder_dim": 512, "generator_dim": 512,
@@ -100,8 +101,8 @@ validation_fraction, n_iter_no_change, tol, warm_start, random_state, device, pr
 
     Attributes
     ----------
-    identities_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, loss_curve_, \
-validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
+    identities_, neuron_scale_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, \
+loss_curve_, validation_scores_, best_loss_, n_iter_, fit_time_, n_rollbacks_, history_
         See `LFADS`.
 
     Notes
@@ -206,6 +207,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         """
         return cls._published(PAPER, parameters)
 
+    @isolated
     def generate(
         self, trial, fix="static", *, mask=None, stimulus=None, identities=None, n_samples=1,
         random_state=None,
@@ -250,7 +252,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         static = self._static_latents(network, [recording], [row])
         (batch,) = self._pieces(network, recording, row)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        with seeded(seed, torch.device("cpu")):
+        with seeded(seed):
             if fix == "static":
                 dynamic = self.network_.dynamic_prior.sample(n_samples, recording.n_timesteps)
             else:
@@ -262,12 +264,12 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
     def _static_latents(self, network, recordings, rows):
         """Posterior mean of f of each trial, (n_recordings, static_dim)."""
-        found = []
+        found, length = [], self._fitted_params["window_length"]
         for recording, row in zip(recordings, rows):
-            if recording.n_timesteps > self.window_length:
+            if recording.n_timesteps > length:
                 raise ValueError(
                     f"a trial has {recording.n_timesteps} time steps, more than one window of "
-                    f"{self.window_length}: it has no single static latent."
+                    f"{length}: it has no single static latent."
                 )
             with torch.inference_mode():
                 (batch,) = self._pieces(network, recording, row)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skneurovae.common.isolation import isolated
+from skneurovae.common.randomness import randperm
 from skneurovae.estimators.sequential import SequentialEstimator
 from skneurovae.estimators.sequential_swap import SwapMixin
 from skneurovae.networks.sequential_models import FHVAENetwork
@@ -89,8 +91,8 @@ n_iter_no_change, tol, warm_start, random_state, device, precision, verbose
 
     Attributes
     ----------
-    identities_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, loss_curve_, \
-validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
+    identities_, neuron_scale_, n_features_in_, n_behaviors_in_, n_stimuli_in_, network_, \
+loss_curve_, validation_scores_, best_loss_, n_iter_, fit_time_, n_rollbacks_, history_
         See `LFADS`.
 
     Notes
@@ -193,6 +195,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
         """
         return cls._published(PAPER, parameters)
 
+    @isolated
     def sequence_vectors(self, X, *, mask=None, stimulus=None, identities=None):
         """Most probable vectors of sequences, in closed form; also of sequences never seen.
 
@@ -226,16 +229,17 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
         `sequence` is that of each recording, -1 = left out; `prepare` is applied to each batch.
         """
+        window = self._fitted_params["window_length"]
         plan = np.array([
-            (index, start, min(start + self.window_length, length))
+            (index, start, min(start + window, length))
             for index, length in enumerate(store.lengths)
-            for start in range(0, length, self.window_length)
+            for start in range(0, length, window)
             if sequence[index] >= 0
         ])  # fmt: skip
         means, owners = [], []
         training = network.training
         network.eval()
-        for block in make_batches(plan, store, self.batch_size, shuffle=False):
+        for block in make_batches(plan, store, self._n_windows(plan), shuffle=False):
             means.append(network.draw_static(prepare(store.batch(block))))
             owners.append(torch.from_numpy(sequence[block[:, 0]]))
         network.train(training)
@@ -244,7 +248,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
     def _sequences_of(self, recordings):
         """Number of the sequence of each recording, and the names of the sequences."""
-        by_session = self.sequences == "session"
+        by_session = self._fitted_params["sequences"] == "session"
         keys = [
             ("session", r.session) if by_session and r.session is not None else ("recording", i)
             for i, r in enumerate(recordings)
@@ -307,7 +311,7 @@ validation_scores_, best_loss_, n_iter_, n_rollbacks_, history_
 
         def draw(plan):
             """Windows of some sequences, whose vectors start in closed form."""
-            chosen = torch.randperm(len(names))[: self.n_sequences_at_once].numpy()
+            chosen = randperm(len(names))[: self.n_sequences_at_once].numpy()
             return plan[take(chosen, True)[plan[:, 0]] >= 0]
 
         if self.n_sequences_at_once and self.n_sequences_at_once < len(names):

@@ -11,13 +11,17 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.common.isolation import isolated
+from skneurovae.common.missing import float_array, plain_array
+from skneurovae.common.randomness import seeded
 from skneurovae.recordings import Recording
-from skneurovae.training import seeded
+from skneurovae.recordings.doubts import tell_extrapolation
 
 
 class DecodingMixin:
     """From latents to traces, for any network that decodes."""
 
+    @isolated
     def inverse_transform(self, Z, *, behavior=None):
         """Traces of all `identities_` that latents decode to.
 
@@ -41,7 +45,7 @@ class DecodingMixin:
         check_is_fitted(self)
         n_components = self._n_features_out
         many = isinstance(Z, list) or np.ndim(Z) == 3
-        latents = [np.asarray(z) for z in (Z if many else [Z])]
+        latents = [plain_array(z) for z in (Z if many else [Z])]
         behaviors = behavior if many and behavior is not None else [behavior] * len(latents)
         if len(behaviors) != len(latents):
             raise ValueError(f"behavior has {len(behaviors)} entries; Z has {len(latents)}.")
@@ -75,7 +79,7 @@ class DecodingMixin:
         """Recording in which none of the known neurons is observed."""
         traces = np.full((n_timesteps, len(self.identities_)), np.nan, dtype=dtype)
         if behavior is not None:
-            behavior = np.asarray(behavior, dtype=dtype).reshape(len(behavior), -1)
+            behavior = float_array(behavior).reshape(len(behavior), -1).astype(dtype)
             if behavior.shape != (n_timesteps, self.n_behaviors_in_):
                 raise ValueError(
                     f"behavior must have shape ({n_timesteps}, {self.n_behaviors_in_}), "
@@ -109,6 +113,7 @@ class DecodingMixin:
 class GenerationMixin(DecodingMixin):
     """Generative uses of an estimator whose network is a VAE conditioned on behavior."""
 
+    @isolated
     def predict_from_behavior(
         self, behavior, *, identities=None, return_std=False, n_samples=None, random_state=None
     ):
@@ -154,14 +159,19 @@ class GenerationMixin(DecodingMixin):
                 "behavior must be one array of shape (n_timesteps, n_behaviors); call "
                 "predict_from_behavior for each recording."
             )
-        behavior = np.atleast_1d(np.asarray(behavior, dtype=float))
+        behavior = np.atleast_1d(float_array(behavior))
         columns = self._columns(identities)
         recording = self._all_neurons(len(behavior), behavior, behavior.dtype)
+        self._tell_of_behavior([recording])
         if n_samples is not None:
             return self._draw(recording, columns, n_samples, random_state)
         (mean,), (std,) = self._predict([recording], self._all_rows(1))
         return (mean[:, columns], std[:, columns]) if return_std else mean[:, columns]
 
+    def _tell_of_behavior(self, recordings):
+        tell_extrapolation(recordings, vars(self).get("_behavior_range"))
+
+    @isolated
     def sample(
         self, n_timesteps=100, *, behavior=None, identities=None, n_samples=1, random_state=None
     ):
@@ -190,7 +200,7 @@ class GenerationMixin(DecodingMixin):
             return self.predict_from_behavior(
                 behavior, identities=identities, n_samples=n_samples, random_state=random_state
             )
-        with seeded(check_random_state(random_state).randint(2**31 - 1), torch.device("cpu")):
+        with seeded(check_random_state(random_state).randint(2**31 - 1)):
             latents = self.network_.prior.sample(n_samples, n_timesteps)
             batch = self._batch([self._all_neurons(n_timesteps, None, np.float32)] * n_samples)
             with torch.inference_mode():
@@ -203,7 +213,7 @@ class GenerationMixin(DecodingMixin):
         batch = self._batch([recording], torch.float64)
         draws = []
         seed = check_random_state(random_state).randint(2**31 - 1)
-        with seeded(seed, torch.device(self._device)), torch.inference_mode():
+        with seeded(seed), torch.inference_mode():
             function = partial(_deviations, n_samples=n_samples)
             (posterior,) = self._infer([recording], self._all_rows(1), function)
             mean = torch.from_numpy(posterior["mean"].astype(float))

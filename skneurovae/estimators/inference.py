@@ -11,7 +11,9 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
-from skneurovae.baselines.missing_factor_analysis import own_moments
+from skneurovae.common.isolation import isolated
+from skneurovae.common.moments import own_moments
+from skneurovae.estimators.support import check_support
 from skneurovae.metrics import co_smoothing_bits, co_smoothing_score
 from skneurovae.recordings import check_recordings
 from skneurovae.recordings.batches import RecordingStore
@@ -26,6 +28,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     __metadata_request__transform = INPUTS
 
+    @isolated
     def transform(
         self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
     ):
@@ -64,14 +67,14 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Function of (network, batch) that gives "mean" and "std" of the latents."""
         return latents_of
 
-    def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None):
+    def _check(self, X, mask=None, behavior=None, stimulus=None, identities=None, y=None):
         check_is_fitted(self)
-        recordings, form = self._read(X, mask, behavior, stimulus, identities, reset=False)
+        recordings, form = self._read(X, y, mask, behavior, stimulus, identities, reset=False)
         self._check_traces(recordings)
         return recordings, form
 
-    def _read(self, X, mask, behavior, stimulus, identities, reset):
-        """Recordings through the one door."""
+    def _read(self, X, y, mask, behavior, stimulus, identities, reset):
+        """Recordings through the one door; `y` stays outside where nothing is learned from it."""
         return check_recordings(
             X, mask=mask, behavior=behavior, stimulus=stimulus, identities=identities,
             estimator=self, reset=reset,
@@ -96,7 +99,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             plan = self._plan(store.lengths)
             stitched = infer_windows(
                 store, plan, self._n_windows(plan), partial(function, network),
-                causal=getattr(self, "causal", False), context=self._context,
+                causal=self._fitted_params.get("causal", False), context=self._context,
             )  # fmt: skip
             for i, result in zip(kept, stitched):
                 results[i] = {name: value.astype(dtype) for name, value in result.items()}
@@ -114,7 +117,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _n_windows(self, plan):
         """Windows of a plan at a time in inference."""
-        return self.batch_size
+        return int(self.batch_size)
 
     def _store(self, recordings, rows, device, dtype):
         return RecordingStore(
@@ -122,9 +125,9 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         )
 
     def _plan(self, lengths):
-        stride = self.stride or max(1, self.window_length // 2)
-        causal = getattr(self, "causal", False)
-        return plan_windows(lengths, self.window_length, stride, causal=causal)
+        length, stride = (self._fitted_params[name] for name in ("window_length", "stride"))
+        causal = self._fitted_params.get("causal", False)
+        return plan_windows(lengths, length, stride or max(1, length // 2), causal=causal)
 
 
 class TracesMixin:
@@ -133,6 +136,7 @@ class TracesMixin:
     __metadata_request__predict = INPUTS
     __metadata_request__score = INPUTS
 
+    @isolated
     def predict(
         self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
     ):
@@ -153,9 +157,11 @@ class TracesMixin:
         std : like `traces`, only if `return_std`
         """
         recordings, form = self._check(X, mask, behavior, stimulus, identities)
+        self._tell_of_behavior(recordings)
         traces, stds = self._predict(recordings, self._vocabulary.rows(recordings))
         return (form.wrap(traces), form.wrap(stds)) if return_std else form.wrap(traces)
 
+    @isolated
     def impute(
         self, X, *, mask=None, behavior=None, stimulus=None, identities=None, return_std=False
     ):
@@ -182,6 +188,7 @@ class TracesMixin:
             return form.wrap(filled)
         return form.wrap(filled), form.wrap([np.where(m, s, 0) for m, s in zip(missing, stds)])
 
+    @isolated
     def score(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Co-smoothing score on fixed folds of neurons, higher is better.
 
@@ -202,6 +209,7 @@ class TracesMixin:
         counts = self.network_.likelihood.is_count
         return (co_smoothing_bits if counts else co_smoothing_score)(self, recordings)
 
+    @isolated
     def score_samples(self, X, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Evidence lower bound of each time step in nats, (n_timesteps,) each, in the form of `X`.
 
@@ -213,6 +221,12 @@ class TracesMixin:
         recordings, form = self._check(X, mask, behavior, stimulus, identities)
         result = self._infer(recordings, self._vocabulary.rows(recordings), _bound)
         return form.wrap([r["bound"] for r in result])
+
+    def _tell_of_behavior(self, recordings):
+        """Warn of behavior far from that of training; most models never see any."""
+
+    def _check_traces(self, recordings):
+        check_support(self._fitted_params["likelihood"], recordings)
 
     def _predict(self, recordings, rows):
         """Predicted traces and their standard deviations, finite at every entry."""
@@ -234,8 +248,8 @@ def latents_of(network, batch):
 
 
 def _predictive(network, batch):
-    mean, variance = network.predictive(batch)
-    return {"neuron_mean": mean, "neuron_std": variance.sqrt()}
+    mean, std = network.predictive(batch)
+    return {"neuron_mean": mean, "neuron_std": std}
 
 
 def _bound(network, batch):

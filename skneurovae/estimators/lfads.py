@@ -104,8 +104,8 @@ class LFADS(SequentialEstimator):
         neurons that the model did not know when its core was last trained: adaptation to new
         sessions, in as many calls as it takes, that leaves the others untouched.
     n_samples : int, default=20
-        Samples of the posterior over which `predict` and `infer` average rates; the same for every
-        window.
+        Samples of the posterior over which `predict` and `infer` average rates, at most 100,000;
+        the same for every window.
     window_length : int, default=256
         Most time steps at once. A trial of at most this length is one window; longer recordings
         are cut into windows with an initial condition of their own, cross-faded.
@@ -135,12 +135,14 @@ class LFADS(SequentialEstimator):
     precision : {"float32", "bf16"}, default="float32"
         "bf16" trains under autocast, the closed loop excepted.
     verbose : int, default=0
-        1 prints a line per epoch.
+        1 prints a line per epoch, and one at the end that tells which weights were kept.
 
     Attributes
     ----------
     identities_ : ndarray of shape (n_identities,)
         Neurons that the model knows.
+    neuron_scale_ : ndarray of shape (n_identities,)
+        Standard deviation of each neuron in training, in units of the traces; scores use it.
     n_features_in_ : int
         Number of columns, where all recordings have the same.
     n_behaviors_in_, n_stimuli_in_ : int
@@ -151,6 +153,8 @@ class LFADS(SequentialEstimator):
     best_loss_ : float
         Validation loss of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+    fit_time_ : float
+        Seconds that the last fit took.
     n_rollbacks_ : int
         How often a loss or gradient was not finite and training went back to the epoch before, with
         half the learning rate.

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import PoissonRegressor
 
 from skneurovae.baselines.linear_gaussian import (
     LinearGaussian,
@@ -16,7 +12,8 @@ from skneurovae.baselines.linear_gaussian import (
     read_out,
 )
 from skneurovae.baselines.linear_selection import fit_linear_gaussian
-from skneurovae.baselines.missing_factor_analysis import standardization
+from skneurovae.baselines.poisson_regression import poisson_regression
+from skneurovae.common.moments import standardization
 from skneurovae.networks.precision import shifted
 
 
@@ -48,7 +45,7 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
         encoded = [r.replace(traces=stabilized(r.traces)) for r in recordings]
     else:
         encoded = recordings
-    offset, scale = standardization(encoded, rows, network.n_neurons)
+    offset, scale = standardization([r.traces for r in encoded], rows, network.n_neurons)
     _write(network, input_offset=offset, input_scale=scale)
     if network.lags:
         _write(network, **_behavior_units(recordings, len(network.behavior_offset)))
@@ -62,6 +59,9 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
         smoothing="ar1" if dynamics else 0.0,
         n_lags=max(len(network.lags), 1),
         causal=network.causal,
+        # Roots of counts have about unit noise in every neuron, so half of their squared error is
+        # minus the log-likelihood. Other traces are compared in units of each neuron's spread.
+        weights=scale**2 if network.likelihood.is_count else None,
         random_state=random_state,
     )
     _write(network, loadings=model.loadings, center=model.offset, psi=model.noise, phi=model.phi)
@@ -99,7 +99,7 @@ def grow_linear(network, recordings, rows, n_before):
     new = np.arange(n_before, network.n_neurons)
     counts = network.likelihood.is_count
     encoded = [r.replace(traces=stabilized(r.traces)) if counts else r for r in recordings]
-    offset, scale = standardization(encoded, rows, network.n_neurons)
+    offset, scale = standardization([r.traces for r in encoded], rows, network.n_neurons)
     for name, value in (("input_offset", offset), ("input_scale", scale)):
         getattr(network, name)[new] = torch.as_tensor(value[new], dtype=torch.float32)
     data = [channels(network, r, row) for r, row in zip(encoded, rows)]
@@ -142,7 +142,7 @@ def start_decoder(network, recordings, rows, data, chosen):
 
 
 def _log_linear(recordings, rows, beliefs, network, chosen):
-    """Poisson regression of each neuron's counts on the latents; see scikit-learn's regressor."""
+    """Poisson regression of each neuron's counts on the latents."""
     loadings = np.zeros((network.n_neurons, network.loadings.shape[1]))
     offset = np.zeros(network.n_neurons)
     for n in chosen:
@@ -156,12 +156,8 @@ def _log_linear(recordings, rows, beliefs, network, chosen):
         counts = np.concatenate([c for _, c in parts])
         offset[n] = np.log(max(counts.mean(), 0.1 / len(counts)) if len(counts) else 1.0)
         if counts.sum() > 0:
-            # Half a deviance per entry against alpha / 2 per squared weight: the ridge per entry.
-            alpha = network.shrinkage.item() / len(counts)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                fit = PoissonRegressor(alpha=alpha, solver="newton-cholesky").fit(latents, counts)
-            loadings[n], offset[n] = fit.coef_, fit.intercept_
+            penalty = network.shrinkage.item()
+            loadings[n], offset[n], _ = poisson_regression(latents, counts, penalty)
     return loadings, offset
 
 
@@ -188,7 +184,7 @@ def channels(network, recording, row):
 
 
 def _behavior_units(recordings, n_behaviors):
-    given = [r.replace(traces=r.behavior) for r in recordings if r.behavior is not None]
+    given = [r.behavior for r in recordings if r.behavior is not None]
     rows = [np.arange(n_behaviors)] * len(given)
     offset, scale = standardization(given, rows, n_behaviors)
     return {"behavior_offset": offset, "behavior_scale": scale}
@@ -196,7 +192,7 @@ def _behavior_units(recordings, n_behaviors):
 
 def start_pooled(network, recordings, rows, n_before=0):
     """Units of a pooled network from its recordings, for rows from `n_before` on."""
-    offset, scale = standardization(recordings, rows, network.n_neurons)
+    offset, scale = standardization([r.traces for r in recordings], rows, network.n_neurons)
     new = np.arange(n_before, network.n_neurons)
     network.offset[new] = torch.as_tensor(offset[new], dtype=torch.float32)
     network.scale[new] = torch.as_tensor(scale[new], dtype=torch.float32)

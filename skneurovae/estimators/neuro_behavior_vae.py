@@ -6,6 +6,8 @@ from numbers import Integral, Real
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skneurovae.common.isolation import isolated
+from skneurovae.common.randomness import own_defaults
 from skneurovae.estimators.base import LatentVariableEstimator
 from skneurovae.estimators.ceneurovae import load_ceneurovae
 from skneurovae.estimators.generation import GenerationMixin
@@ -17,7 +19,6 @@ from skneurovae.estimators.linear_start import (
     start_pooled,
     take_over,
 )
-from skneurovae.estimators.support import check_support
 from skneurovae.networks.pooled import PooledNetwork
 from skneurovae.networks.precision import PrecisionNetwork
 from skneurovae.recordings.masking import HidingSchedule
@@ -115,12 +116,14 @@ default="gaussian"
     precision : {"float32", "bf16"}, default="float32"
         "bf16" trains under autocast.
     verbose : int, default=0
-        1 prints a line per epoch.
+        1 prints a line per epoch, and one at the end that tells which weights were kept.
 
     Attributes
     ----------
     identities_ : ndarray of shape (n_identities,)
         Neurons that the model knows.
+    neuron_scale_ : ndarray of shape (n_identities,)
+        Standard deviation of each neuron in training, in units of the traces; scores use it.
     n_features_in_ : int
         Number of columns, where all recordings have the same.
     n_behaviors_in_ : int
@@ -133,6 +136,17 @@ default="gaussian"
     best_loss_ : float
         Validation loss of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+    start_kept_ : bool
+        Whether the weights are those of the start, because no epoch predicted hidden neurons better
+        by more than a standard error (with "pooled", whose start is random: better at all). False
+        where nothing is compared: without `early_stopping`, and after `partial_fit`.
+    start_gain_ : (float, float)
+        By how much the validation loss of the best epoch is below that of the start, and the
+        standard error of this difference, whichever was kept; (nan, nan) where nothing is compared.
+        The start is the linear model, with "pooled" a random network, with `warm_start` the last
+        fit.
+    fit_time_ : float
+        Seconds that the last fit took, the linear start included.
     n_rollbacks_ : int
         How often training was not finite and went back an epoch, with half the learning rate.
     history_ : list of dict
@@ -230,14 +244,16 @@ default="gaussian"
         self.verbose = verbose
 
     @classmethod
+    @isolated
     def from_ceneurovae(cls, checkpoint, *, identities=None, behavior_scale=None, **parameters):
         """Load a checkpoint of CeNeuroVAE as a fitted estimator with `neuron_encoder="pooled"`.
 
         Parameters
         ----------
         checkpoint : path or dict
-            File with a dict that holds "model_state", or that dict, or the state itself.
-        identities : sequence of str, default=None
+            File with a dict that holds "model_state", or that dict, or the state itself. A file is
+            read as weights alone: nothing in it is executed.
+        identities : sequence of str or of int, default=None
             Name of each identity from 1 on (its 0 is "unknown"); integers 1, 2, ... by default.
         behavior_scale : array-like of shape (n_behaviors,), default=None
             What its training data divided behavior by (`B_norm_divisor` of its file); 1 by default.
@@ -252,8 +268,12 @@ default="gaussian"
 
         Raises
         ------
-        ValueError
-            If the file is not such a checkpoint or `identities` has the wrong length.
+        FileNotFoundError
+            If there is no such file.
+        ValueError, TypeError
+            If it is not such a checkpoint: a layer is missing, unknown, of another shape, of
+            another type than floats, or not finite; or if `identities`, `behavior_scale` or another
+            parameter does not fit it.
         """
         return load_ceneurovae(cls, checkpoint, identities, behavior_scale, parameters)
 
@@ -342,6 +362,7 @@ default="gaussian"
             "shrinkage": 0.0 if self.shrinkage == "auto" else self.shrinkage,
         }
 
+    @own_defaults()
     def _new_network(self, arguments):
         """Untrained network."""
         arguments = dict(arguments)
@@ -372,8 +393,10 @@ default="gaussian"
             grow_linear(network, recordings, rows, n_before)
         return network
 
-    def _check_traces(self, recordings):
-        check_support(self.likelihood, recordings)
+    def _note(self, history):
+        super()._note(history)
+        self.start_kept_ = history.best_epoch == 0
+        self.start_gain_ = history.start_gain or (float("nan"), float("nan"))
 
     def _hiding(self):
         return HidingSchedule(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from functools import partial
 from inspect import signature
 from numbers import Integral, Real
 
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skneurovae.common.isolation import isolated
+from skneurovae.common.randomness import own_defaults
 from skneurovae.estimators.base import LatentVariableEstimator
 from skneurovae.estimators.inference import TracesMixin, latents_of
 from skneurovae.estimators.sequential_start import StartMixin
 from skneurovae.estimators.sequential_use import SequentialUseMixin
-from skneurovae.estimators.support import check_support
 from skneurovae.recordings.batches import RecordingStore, make_batches
 from skneurovae.recordings.masking import HidingSchedule, check_shares
 
@@ -49,11 +50,12 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
         "forward_bins": [COUNT],
         "initialization": [StrOptions({"random", "pcr", "conditions"})],
         "freeze_core": ["boolean"],
-        "n_samples": [_POSITIVE],
+        "n_samples": [Interval(Integral, 1, 100_000, closed="both")],
     }
     causal = False
     static_length = 0
 
+    @isolated
     def fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Fit the model.
 
@@ -89,6 +91,7 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
         with self._labels_of_conditions(y):
             return super().fit(X, y, **inputs)
 
+    @isolated
     def partial_fit(self, X, y=None, *, mask=None, behavior=None, stimulus=None, identities=None):
         """Train for one epoch on new recordings; new identities and sessions are added.
 
@@ -110,13 +113,19 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
         with self._labels_of_conditions(y):
             return super().partial_fit(X, y, **inputs)
 
+    def _brings_behavior(self, X, y, behavior):
+        return False  # which the model never sees
+
     # Inference
 
     def _latents(self, return_std):
         return latents_of if return_std else _means
 
-    def _infer(self, recordings, rows, function):
-        return super()._infer(recordings, rows, partial(_with_draws, self.n_samples, function))
+    def _network_for(self, dtype, device):
+        network, kind = super()._network_for(dtype, device)
+        network = copy.copy(network)  # other threads may use the same model
+        network.n_samples = int(self.n_samples)
+        return network, kind
 
     def _store(self, recordings, rows, device, dtype):
         # Behavior stays outside: it must not even move the random numbers of training.
@@ -171,9 +180,6 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
                 f"{self.window_length - self.static_length}, got {stride}."
             )
 
-    def _check_traces(self, recordings):
-        check_support(self.likelihood, recordings)
-
     # The network
 
     def _shared_arguments(self):
@@ -189,6 +195,7 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
             "coordinated_dropout": self.coordinated_dropout,
         }  # fmt: skip
 
+    @own_defaults()
     def _new_network(self, arguments):
         """Untrained network."""
         arguments = dict(arguments)
@@ -299,8 +306,3 @@ def _means(network, batch):
     """Factors of the posterior means alone, without their spread over samples."""
     mean = network.mean_path(batch).factors
     return {"mean": mean}
-
-
-def _with_draws(n_samples, function, network, batch):
-    network.n_samples = n_samples
-    return function(network, batch)

@@ -12,7 +12,8 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import Ridge
 
-from skneurovae.baselines.missing_factor_analysis import standardization
+from skneurovae.common.moments import column_moments, standardization, unit_of
+from skneurovae.common.randomness import randn_like
 from skneurovae.networks.sequential import TABLES, UNITS
 
 SMOOTHING = 2.0  # time steps, the standard deviation of the Gaussian
@@ -42,16 +43,18 @@ def start_rows(network, trained, measured, n_before):
     seen = np.zeros(network.n_neurons, dtype=bool)
     for recording, row in zip(recordings, rows):
         np.logical_or.at(seen, row, ~np.isnan(recording.traces).all(0))
-    units = [standardization(*part, network.n_neurons) for part in (trained, measured)]
+    units = [
+        standardization([r.traces for r in part], own, network.n_neurons)
+        for part, own in (trained, measured)
+    ]
     network.set_units(*(np.where(seen, *pair) for pair in zip(*units)), new)
     # A recording holds the neurons of its own session only.
     width = np.mean([len(row) for row in rows])
-    network.read_in[new] = torch.randn_like(network.read_in[new]) / width**0.5
+    network.read_in[new] = randn_like(network.read_in[new]) / width**0.5
     if not n_before and len(network.stimulus_offset):
-        channels = np.concatenate([r.stimulus for r in recordings])
-        network.stimulus_offset.copy_(torch.as_tensor(channels.mean(0)))
-        spread = channels.std(0)
-        network.stimulus_scale.copy_(torch.as_tensor(np.where(spread > 0, spread, 1.0)))
+        mean, std = column_moments(np.concatenate([r.stimulus for r in recordings]))
+        network.stimulus_offset.copy_(torch.as_tensor(mean))
+        network.stimulus_scale.copy_(torch.as_tensor(unit_of(std)))
 
 
 @torch.no_grad()

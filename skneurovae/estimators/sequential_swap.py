@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from skneurovae.baselines.missing_factor_analysis import own_moments
+from skneurovae.common.isolation import isolated
+from skneurovae.common.moments import own_moments
 
 
 class SwapMixin:
@@ -17,6 +18,7 @@ class SwapMixin:
         Posterior mean of what belongs to a recording as a whole; `rows` are those of its neurons.
     """
 
+    @isolated
     def swap(self, X, order=None, *, mask=None, stimulus=None, identities=None):
         """Rates of each trial's dynamics with the static latent of another trial.
 
@@ -67,7 +69,8 @@ class SwapMixin:
     def _pieces(self, network, recording, row):
         """Batches of one window each, which together are a recording and do not overlap."""
         store = self._store([recording], [row], torch.device("cpu"), network.scale.dtype)
-        stops = [*range(self.window_length, recording.n_timesteps, self.window_length)]
+        length = self._fitted_params["window_length"]
+        stops = [*range(length, recording.n_timesteps, length)]
         bounds = [0, *stops, recording.n_timesteps]
         return [store.batch(np.array([(0, *span)])) for span in zip(bounds, bounds[1:])]
 

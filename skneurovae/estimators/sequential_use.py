@@ -7,9 +7,11 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skneurovae.baselines.missing_factor_analysis import own_moments
+from skneurovae.common.isolation import isolated
+from skneurovae.common.missing import float_array
+from skneurovae.common.moments import own_moments
+from skneurovae.common.randomness import seeded
 from skneurovae.estimators.generation import DecodingMixin, check_positive
-from skneurovae.training import seeded
 
 
 class SequentialUseMixin(DecodingMixin):
@@ -18,6 +20,7 @@ class SequentialUseMixin(DecodingMixin):
     # How `infer` calls what the skeleton calls static, dynamic and states.
     _names = {"static": "static", "dynamic": "dynamic", "states": "states"}
 
+    @isolated
     def infer(self, X, *, mask=None, behavior=None, stimulus=None, identities=None, units="bin"):
         """All that the model infers, by name.
 
@@ -72,12 +75,14 @@ class SequentialUseMixin(DecodingMixin):
         if units == "bin":
             return [1.0] * len(recordings)
         if not self.network_.likelihood.is_count:
-            raise ValueError(f"units='hz' has no meaning for likelihood={self.likelihood!r}.")
+            likelihood = self._fitted_params["likelihood"]
+            raise ValueError(f"units='hz' has no meaning for likelihood={likelihood!r}.")
         for index, recording in enumerate(recordings):
             if recording.rate_hz is None:
                 raise ValueError(f"units='hz' needs rate_hz, which recording {index} lacks.")
         return [recording.rate_hz for recording in recordings]
 
+    @isolated
     def inverse_transform(self, Z):
         """Traces of all `identities_` that factors decode to.
 
@@ -98,6 +103,7 @@ class SequentialUseMixin(DecodingMixin):
         """
         return super().inverse_transform(Z)
 
+    @isolated
     def sample(
         self, n_timesteps=100, *, stimulus=None, identities=None, n_samples=1, random_state=None
     ):
@@ -125,19 +131,19 @@ class SequentialUseMixin(DecodingMixin):
         columns = self._columns(identities)
         external = self._external(stimulus, n_timesteps)
         with (
-            seeded(check_random_state(random_state).randint(2**31 - 1), torch.device("cpu")),
+            seeded(check_random_state(random_state).randint(2**31 - 1)),
             torch.inference_mode(),
         ):
             batch = self._batch([self._all_neurons(n_timesteps, None, np.float32)] * n_samples)
             external = external.expand(n_samples, -1, -1)
-            factors = self.network_.generate(external, self.window_length)
+            factors = self.network_.generate(external, self._fitted_params["window_length"])
             traces = self.network_.likelihood.sample(*self.network_.decode(factors, batch))
         return traces.expand(n_samples, n_timesteps, -1).numpy()[:, :, columns]
 
     def _external(self, stimulus, n_timesteps):
         """Stimulus of one trial as the network takes it, of shape (1, n_timesteps, n_stimuli)."""
         shape = n_timesteps, self.n_stimuli_in_
-        given = np.zeros((n_timesteps, 0)) if stimulus is None else np.asarray(stimulus, float)
+        given = np.zeros((n_timesteps, 0)) if stimulus is None else float_array(stimulus)
         given = given[:, None] if given.ndim == 1 else given
         if given.shape != shape or not np.isfinite(given).all():
             raise ValueError(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LinearRegression
 
+from skneurovae.common.missing import float_array
 from skneurovae.metrics.values import r2_per_neuron
 
 
 def check_latents(latents, name):
     """Latents as a finite float array (n_samples, n_components); recordings are concatenated."""
     if isinstance(latents, (list, tuple)) and latents and np.ndim(latents[0]) > 1:
-        latents = np.concatenate([np.asarray(z, dtype=float) for z in latents])
-    latents = np.asarray(latents, dtype=float)
+        latents = np.concatenate([float_array(z) for z in latents])
+    latents = float_array(latents)
     latents = latents[:, None] if latents.ndim == 1 else latents
     if latents.ndim != 2 or latents.size == 0:
         raise ValueError(f"{name} must have shape (n_samples, n_components); got {latents.shape}.")

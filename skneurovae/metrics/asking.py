@@ -1,11 +1,11 @@
-"""What scorers share: asking a fitted estimator, and averaging what it answers."""
+"""What scorers share: asking a fitted estimator, in the form in which the data came."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
 
+from skneurovae.common.data_warning import each_once
+from skneurovae.common.frames import like_frame
 from skneurovae.metrics.hiding import hide_neurons, labels_of, neuron_folds
 from skneurovae.recordings import check_recordings
 
@@ -31,7 +31,7 @@ def _ask(method, X, recordings, options):
         answer = method(recordings, **options)
     elif X.ndim == 2:
         # One by one: a pipeline that begins with a step of scikit-learn takes no 3-D array.
-        answers = [method(_like(X, recording.traces), **options) for recording in recordings]
+        answers = [method(like_frame(X, recording.traces), **options) for recording in recordings]
         answer = tuple(zip(*answers)) if isinstance(answers[0], tuple) else answers
     else:
         answer = method(np.stack([recording.traces for recording in recordings]), **options)
@@ -40,24 +40,48 @@ def _ask(method, X, recordings, options):
     return [np.asarray(array) for array in answer]
 
 
-def _like(X, traces):
-    """Traces as an array, or as a DataFrame with the names of X if that is one."""
-    if not hasattr(X, "columns"):
-        return traces
-    return type(X)(traces, index=X.index, columns=X.columns)
-
-
 def known_neurons(estimator, recording):
     """Which neurons the fitted estimator can predict, as far as its `identities_` tell."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    estimator = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    estimator = _last_step(estimator)
     identities = getattr(estimator, "identities_", None)
     labels = labels_of(recording)
     if identities is None or not any(labels):
         return np.ones(recording.n_neurons, dtype=bool)
     identities = set(np.asarray(identities).tolist())
-    keys = [label or f"{recording.session}:{column}" for column, label in enumerate(labels)]
-    return np.array([key in identities for key in keys])
+    return np.array([key in identities for key in _keys(recording)])
+
+
+def training_scale(estimator, recording):
+    """Standard deviation of each neuron of a recording in the training data, as far as it is told.
+
+    All estimators and baselines of this package that predict traces have it as `neuron_scale_`. A
+    pipeline may change the units of traces before they reach its last step, and tells nothing.
+
+    Returns
+    -------
+    ndarray of shape (n_neurons,)
+        In units of the traces; NaN = not known.
+    """
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    scale = None if hasattr(estimator, "steps") else getattr(estimator, "neuron_scale_", None)
+    if scale is None:
+        return np.full(recording.n_neurons, np.nan)
+    told = dict(zip(np.asarray(estimator.identities_).tolist(), np.asarray(scale).tolist()))
+    keys = _keys(recording)
+    return np.array([told.get(key, told.get(f"column {key}", np.nan)) for key in keys])
+
+
+def _last_step(estimator):
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+
+
+def _keys(recording):
+    """How each neuron of a recording is called in `identities_`; see `NeuronVocabulary`."""
+    labels, session = labels_of(recording), recording.session
+    if session is None and not any(labels):
+        return list(range(len(labels)))
+    return [label or f"{session}:{column}" for column, label in enumerate(labels)]
 
 
 def co_smoothed(estimator, X, n_folds, random_state, **options):
@@ -68,54 +92,16 @@ def co_smoothed(estimator, X, n_folds, random_state, **options):
     recordings, _ = check_recordings(X)
     folds = [neuron_folds(r, n_folds, random_state) for r in recordings]
     predictions = [None] * len(recordings)
-    for fold in range(n_folds):
-        hidden = [f == fold for f in folds]
-        shown = [hide_neurons(*pair) for pair in zip(recordings, hidden)]
-        for i, answer in enumerate(predict(estimator, X, shown, **options)):
-            answer = np.asarray(answer, dtype=float)
-            previous = answer if predictions[i] is None else predictions[i]
-            predictions[i] = np.where(hidden[i], answer, previous)
+    with each_once():
+        for fold in range(n_folds):
+            hidden = [f == fold for f in folds]
+            shown = [hide_neurons(*pair) for pair in zip(recordings, hidden)]
+            for i, answer in enumerate(predict(estimator, X, shown, **options)):
+                answer = np.asarray(answer, dtype=float)
+                previous = answer if predictions[i] is None else predictions[i]
+                predictions[i] = np.where(hidden[i], answer, previous)
     for recording, prediction in zip(recordings, predictions):
         yield recording, prediction, known_neurons(estimator, recording)
-
-
-def average(scores):
-    """Mean over the neurons of a recording, then over recordings; NaN = not scored."""
-    means = [np.nanmean(score) for score in scores if not np.isnan(score).all()]
-    if not means:
-        raise ValueError(
-            "no neuron can be scored: all are constant, or unknown to the fitted estimator."
-        )
-    return float(np.mean(means))
-
-
-def session_means(recordings, evaluated):
-    """Mean of each neuron over what is evaluated of it in all recordings of its session.
-
-    Trials are recordings of one session, and a null that knows the mean of each trial would know
-    more than any model of the session may.
-
-    Parameters
-    ----------
-    recordings : list of Recording
-    evaluated : list of ndarray of shape (n_entries, n_neurons)
-        NaN = not evaluated.
-
-    Returns
-    -------
-    list of ndarray of shape (n_neurons,)
-        One per recording; 0 where nothing is evaluated.
-    """
-    keys = []
-    for r in recordings:
-        labels = [label or f"column {column}" for column, label in enumerate(labels_of(r))]
-        # The second neuron of one identity is another neuron.
-        keys.append([(r.session, label, labels[:i].count(label)) for i, label in enumerate(labels)])
-    sums = defaultdict(lambda: np.zeros(2))
-    for own, values in zip(keys, evaluated):
-        for key, column in zip(own, values.T):
-            sums[key] += np.nansum(column), np.count_nonzero(~np.isnan(column))
-    return [np.array([sums[key][0] / max(sums[key][1], 1) for key in own]) for own in keys]
 
 
 def side_by_side(arrays):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from skneurovae.metrics.asking import average, co_smoothed
-from skneurovae.metrics.values import observed_mean, varies
+from skneurovae.common.missing import float_array
+from skneurovae.metrics.asking import co_smoothed, training_scale
+from skneurovae.metrics.explained import NOTHING_SCORED, number_neurons, units
 
 
 def coverage(traces, mean, std, level=0.9):
@@ -68,7 +69,7 @@ def crps_gaussian(traces, mean, std):
     """
     z, _ = _standardized(traces, mean, std)
     score = z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi)
-    return np.asarray(std, dtype=float) * score
+    return float_array(std) * score
 
 
 def pit(traces, mean, std):
@@ -102,7 +103,7 @@ def pit(traces, mean, std):
 
 
 def coverage_score(estimator, X, y=None, *, level=0.9, n_folds=3, random_state=0):
-    """Coverage of the intervals of hidden neurons, mean over neurons, then over recordings.
+    """Coverage of the intervals of hidden neurons, all entries of all recordings together.
 
     Nearer `level` is better, so this is no score to maximize; `crps_score` is.
 
@@ -130,18 +131,22 @@ def coverage_score(estimator, X, y=None, *, level=0.9, n_folds=3, random_state=0
         If `predict` has no `return_std`.
     """
     width = _half_width(level)
-    inside = []
-    for traces, mean, std in _hidden(estimator, X, n_folds, random_state):
+    n_inside = n_scored = 0
+    for _, traces, mean, std in _hidden(estimator, X, n_folds, random_state):
         z, scored = _standardized(traces, mean, std)
-        inside.append(observed_mean(np.where(scored, np.abs(z) <= width, np.nan)))
-    return average(inside)
+        n_inside += np.count_nonzero(np.abs(z[scored]) <= width)
+        n_scored += np.count_nonzero(scored)
+    if not n_scored:
+        raise ValueError(NOTHING_SCORED)
+    return n_inside / n_scored
 
 
 def crps_score(estimator, X, y=None, *, n_folds=3, random_state=0):
     """Minus the CRPS of hidden neurons in units of each neuron's standard deviation.
 
-    Mean over the entries of a neuron, over neurons, then over recordings. Higher is better and 0 is
-    perfect; a neuron's own mean and standard deviation give -0.56 if it is normal.
+    Mean over all entries of all neurons and recordings together, with the units of
+    `co_smoothing_score`. Higher is better and 0 is perfect; a neuron's own mean and standard
+    deviation give -0.56 if it is normal.
 
     Parameters
     ----------
@@ -156,7 +161,7 @@ def crps_score(estimator, X, y=None, *, n_folds=3, random_state=0):
     Returns
     -------
     float
-        Constant neurons are left out.
+        Neurons that are constant, in training too, are left out.
 
     Raises
     ------
@@ -165,26 +170,33 @@ def crps_score(estimator, X, y=None, *, n_folds=3, random_state=0):
     TypeError
         If `predict` has no `return_std`.
     """
-    scores = []
-    for traces, mean, std in _hidden(estimator, X, n_folds, random_state):
-        spread = np.sqrt(observed_mean((traces - observed_mean(traces)) ** 2))
-        unit = np.where(varies(traces), spread, np.nan)
-        scores.append(-observed_mean(crps_gaussian(traces, mean, std)) / unit)
-    return average(scores)
+    found = list(_hidden(estimator, X, n_folds, random_state))
+    recordings = [recording for recording, *_ in found]
+    numbers, n_numbers = number_neurons(recordings)
+    scale = [training_scale(estimator, recording) for recording in recordings]
+    unit, moves = units(recordings, numbers, n_numbers, scale)
+    total = count = 0.0
+    for (_, traces, mean, std), own in zip(found, numbers):
+        used = (unit > 0)[own]
+        score = crps_gaussian(traces, mean, std)[:, used] / unit[own[used]]
+        total, count = total + np.nansum(score), count + np.count_nonzero(~np.isnan(score))
+    if not count or not moves.any():
+        raise ValueError(NOTHING_SCORED)
+    return float(-total / count)
 
 
 def _hidden(estimator, X, n_folds, random_state):
-    """Yield traces, means and standard deviations of the neurons that the estimator can know."""
-    for recording, answer, known in co_smoothed(
+    """Yield recordings, traces (NaN = unknown to the estimator), means and standard deviations."""
+    for recording, (mean, std), known in co_smoothed(
         estimator, X, n_folds, random_state, return_std=True
     ):
         if known.any():
-            yield recording.traces[:, known].astype(float), *answer[:, :, known]
+            yield recording, np.where(known, recording.traces.astype(float), np.nan), mean, std
 
 
 def _standardized(traces, mean, std):
     """``(x - mean) / std``, NaN where not evaluated, and what is evaluated."""
-    traces, mean, std = (np.asarray(a, dtype=float) for a in (traces, mean, std))
+    traces, mean, std = map(float_array, (traces, mean, std))
     if not traces.shape == mean.shape == std.shape:
         raise ValueError(
             f"traces, mean and std have shapes {traces.shape}, {mean.shape} and {std.shape}."

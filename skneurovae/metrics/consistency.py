@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skneurovae.common.missing import float_array
 from skneurovae.metrics.alignment import affine_r2, check_blocks, check_latents, halves
 from skneurovae.metrics.asking import embed
 from skneurovae.recordings import check_recordings
@@ -128,7 +129,7 @@ def _binned(embeddings, labels, n_bins, n_blocks):
         raise ValueError(f"labels has {len(labels)} entries for {len(embeddings)} embeddings.")
     if n_bins < 3:
         raise ValueError(f"n_bins must be 3 or more; got {n_bins}.")
-    labels = [np.asarray(label, dtype=float) for label in labels]
+    labels = [float_array(label) for label in labels]
     for i, (label, embedding) in enumerate(zip(labels, embeddings)):
         if label.shape != (len(embedding),) or not np.isfinite(label).all():
             raise ValueError(

@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skneurovae.common.missing import float_array, plain_array
+from skneurovae.common.moments import observed_mean, varies
 from skneurovae.metrics.nulls import TimeShifted
-from skneurovae.metrics.values import observed_mean, varies
 from skneurovae.recordings import check_recordings
 
 
@@ -92,7 +93,7 @@ def autocorrelation_time(traces):
     Initial positive sequence: Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7,
     1992, section 3.3.
     """
-    traces = np.asarray(traces, dtype=float)
+    traces = float_array(traces)
     traces = traces[:, None] if traces.ndim == 1 else traces
     if traces.ndim != 2 or np.isinf(traces).any():
         raise ValueError(
@@ -131,7 +132,7 @@ def decay_time(values):
         In time steps, at least 1, which is also the answer where nothing varies. The number of time
         steps where the autocorrelation never falls that low.
     """
-    values = np.asarray(values, dtype=float)
+    values = float_array(values)
     values = values[:, None] if values.ndim == 1 else values
     values = values[:, varies(values)]
     if values.size == 0:
@@ -243,9 +244,9 @@ def evaluate(scorer, estimator, X, y=None, *, baseline=None, n_shifts=20, random
 
 def _slowness(target):
     """Decay time of what is decoded, 0 where it is absent or made of classes."""
-    if target is None or np.asarray(target).dtype.kind not in "fiub":
+    if target is None or plain_array(target).dtype.kind not in "fiub":
         return 0
-    target = np.asarray(target, dtype=float)
+    target = float_array(target)
     return decay_time(target.reshape(len(target), -1))
 
 

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skneurovae.metrics.asking import (
-    average,
-    known_neurons,
-    predict,
+from skneurovae.common.moments import unit_of
+from skneurovae.metrics.asking import known_neurons, predict, side_by_side, training_scale
+from skneurovae.metrics.explained import (
+    check_average,
+    explained,
+    number_neurons,
     session_means,
-    side_by_side,
+    units,
 )
 from skneurovae.metrics.nulls import TimeShifted, scaled
-from skneurovae.metrics.values import bits_per_spike, observed_mean, r2_per_neuron, varies
+from skneurovae.metrics.values import bits_per_spike
 from skneurovae.recordings import check_recordings
 
 
@@ -43,12 +45,12 @@ class ForecastErrors:
     Parameters
     ----------
     r2 : ndarray of shape (horizon,)
-        R2 of each neuron over segments, averaged over neurons, then over recordings.
+        R2 of all entries of all segments together, in the definition of `co_smoothing_score`.
     mae : ndarray of shape (horizon,)
-        Mean absolute error in units of the traces, averaged in the same way.
+        Mean absolute error of all these entries, in units of the traces.
     skill : ndarray of shape (horizon,)
-        ``1 - MSE / MSE of copying the last value``, both summed over neurons in units of the
-        standard deviation of each, then averaged over recordings; 0 = no better than the copy.
+        ``1 - SSE / SSE of copying the last value``, both summed over all entries in the units of
+        `co_smoothing_score`; 0 = no better than the copy.
     """
 
     r2: np.ndarray
@@ -135,10 +137,8 @@ def forecast(estimator, X, *, horizon, context, stride=None):
     return result
 
 
-def forecast_score(estimator, X, y=None, *, horizon=10, context=50, stride=None):
-    """Mean R2 of forecasts: of each neuron over segments and horizons together.
-
-    Then the mean over the neurons of a recording, and over recordings.
+def forecast_score(estimator, X, y=None, *, horizon=10, context=50, stride=None, average="pooled"):
+    """R2 of forecasts, all segments, horizons, neurons and recordings together.
 
     Parameters
     ----------
@@ -152,6 +152,8 @@ def forecast_score(estimator, X, y=None, *, horizon=10, context=50, stride=None)
         In time steps.
     stride : int, default=None
         As in `forecast`.
+    average : {"pooled", "mean", "median"}, default="pooled"
+        As in `co_smoothing_score`, whose definition this is.
 
     Returns
     -------
@@ -166,8 +168,13 @@ def forecast_score(estimator, X, y=None, *, horizon=10, context=50, stride=None)
     --------
     forecast_errors : By horizon, and beside a copy of the last value.
     """
+    check_average(average)
+    recordings, _ = check_recordings(X)
     made = forecast(estimator, X, horizon=horizon, context=context, stride=stride)
-    return average([r2_per_neuron(_rows(f.truth), _rows(f.prediction)) for f in made])
+    truth, prediction = (
+        [_rows(getattr(f, name)) for f in made] for name in ("truth", "prediction")
+    )
+    return explained(recordings, truth, prediction, _scales(estimator, recordings), average)
 
 
 def forecast_errors(estimator, X, *, horizon=10, context=50, stride=None):
@@ -198,13 +205,20 @@ def forecast_errors(estimator, X, *, horizon=10, context=50, stride=None):
     Skill as in Duan et al., "POCO: Scalable Neural Forecasting through Population Conditioning",
     2025; mean absolute error by horizon as in Lueckmann et al., "ZAPBench", ICLR 2025.
     """
+    recordings, _ = check_recordings(X)
     made = forecast(estimator, X, horizon=horizon, context=context, stride=stride)
-    return ForecastErrors(
-        *(
-            np.array([average([value(f, step) for f in made]) for step in range(horizon)])
-            for value in (_r2, _mae, _skill)
-        )
-    )
+    scale = _scales(estimator, recordings)
+    numbers, n_numbers = number_neurons(recordings)
+    unit, _ = units(recordings, numbers, n_numbers, scale)
+    rows = []
+    for step in range(horizon):
+        truth, prediction = zip(*((f.truth[:, step], f.prediction[:, step]) for f in made))
+        # R2 comes first, as it refuses predictions that are not finite.
+        r2 = explained(recordings, truth, prediction, scale)
+        mae = np.concatenate([np.abs(x - p).ravel() for x, p in zip(truth, prediction)])
+        skill = _skill(truth, prediction, [f.last for f in made], [unit[own] for own in numbers])
+        rows.append((r2, np.nanmean(mae), skill))
+    return ForecastErrors(*np.array(rows).T)
 
 
 def forecast_bits(estimator, X, y=None, *, horizon=10, context=50, stride=None):
@@ -279,24 +293,17 @@ def _rows(array):
     return array.reshape(-1, array.shape[-1])
 
 
-def _r2(made, step):
-    return r2_per_neuron(made.truth[:, step], made.prediction[:, step])
+def _scales(estimator, recordings):
+    return [training_scale(estimator, recording) for recording in recordings]
 
 
-def _mae(made, step):
-    # A NaN of the prediction would drop out here; R2, which comes first, refuses it.
-    return observed_mean(np.abs(made.truth[:, step] - made.prediction[:, step]))
-
-
-def _skill(made, step):
-    truth = made.truth[:, step]
-    # Without units, the copy's error of the loudest neuron would be all that counts.
-    rows = _rows(made.truth)
-    moves = varies(rows)
-    unit = np.where(moves, np.sqrt(observed_mean((rows - observed_mean(rows)) ** 2)), 1.0)
-    scored = ~np.isnan(truth) & ~np.isnan(made.last) & moves
-    model, copy = (
-        np.sum(np.where(scored, (truth - guess) / unit, 0.0) ** 2)
-        for guess in (made.prediction[:, step], made.last)
-    )
-    return np.array(1 - model / copy if copy > 0 else np.nan)
+def _skill(truth, prediction, last, unit):
+    """Skill over a copy of the last value, of entries before whose segment's end one was seen."""
+    model = copy = 0.0
+    for x, p, before, own in zip(truth, prediction, last, unit):
+        scored = ~np.isnan(x) & ~np.isnan(before) & (own > 0)
+        # Without units, the copy's error of the loudest neuron would be all that counts.
+        own = unit_of(own)
+        model += (np.where(scored, (x - p) / own, 0.0) ** 2).sum()
+        copy += (np.where(scored, (x - before) / own, 0.0) ** 2).sum()
+    return 1 - model / copy if copy > 0 else np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skneurovae.metrics.values import varies
+from skneurovae.common.moments import varies
 from skneurovae.recordings import check_recordings
 
 # Methods whose answers a proxy would hand on unshifted, and so make the null as good as the score.

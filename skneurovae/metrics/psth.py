@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skneurovae.common.missing import float_array, missing_entries, plain_array
+from skneurovae.common.moments import column_moments, observed_mean, unit_of, varies
 from skneurovae.metrics.asking import co_smoothed
-from skneurovae.metrics.values import observed_mean, r2_per_neuron, varies
+from skneurovae.metrics.explained import check_average
+from skneurovae.metrics.values import r2_per_neuron
 
 
 def psth(traces, conditions):
@@ -33,12 +36,13 @@ def psth(traces, conditions):
     return np.stack([observed_mean(traces[conditions == c]) for c in np.unique(conditions)])
 
 
-def psth_r2(rates, traces, conditions):
-    """Mean over neurons of the R2 of the condition-averaged rate against the PSTH.
+def psth_r2(rates, traces, conditions, *, average="pooled"):
+    """R2 of the condition-averaged rate against the PSTH, all neurons together.
 
-    ``1 - SSE / SST`` of each neuron over conditions and time steps together, every entry of the
-    PSTH with the same weight. Both averages run over the observed entries of `traces`. Blind to
-    what differs between trials of a condition.
+    ``1 - sum SSE / u^2 / sum SST / u^2``, both sums over conditions and time steps of all neurons,
+    every entry of the PSTH with the same weight and u the standard deviation of a neuron over its
+    traces. Both averages run over the observed entries of `traces`. Blind to what differs between
+    trials of a condition.
 
     Parameters
     ----------
@@ -48,11 +52,13 @@ def psth_r2(rates, traces, conditions):
         NaN = not observed. The benchmark smooths spikes (standard deviation 40 to 70 ms) before it
         averages them; give them smoothed for its value.
     conditions : array-like of shape (n_trials,)
+    average : {"pooled", "mean", "median"}, default="pooled"
+        "mean" is the benchmark's: the mean over neurons of ``1 - SSE / SST``, which a neuron with a
+        nearly constant PSTH may rule; "median" that over neurons. A constant PSTH is left out.
 
     Returns
     -------
     float
-        Neurons with a constant PSTH are left out.
 
     Raises
     ------
@@ -63,12 +69,24 @@ def psth_r2(rates, traces, conditions):
     ----------
     Pei et al., "Neural Latents Benchmark '21", 2021, section 3.
     """
+    check_average(average)
     truth, prediction = _pair(rates, traces, conditions)
-    return _mean_over_neurons(r2_per_neuron(truth, prediction))
+    r2 = r2_per_neuron(truth, prediction)
+    if average == "median" and not np.isnan(r2).all():
+        return float(np.nanmedian(r2))
+    if average == "mean" or np.isnan(r2).all():
+        return _mean_over_neurons(r2)
+    traces = float_array(traces).reshape(-1, truth.shape[1])
+    std = column_moments(traces)[1]
+    weights = (std > 0) / unit_of(std) ** 2
+    seen = ~np.isnan(truth)
+    error = (np.where(seen, truth - prediction, 0.0) ** 2).sum(0)
+    total = (np.where(seen, truth - observed_mean(truth), 0.0) ** 2).sum(0)
+    return float(1 - error @ weights / (total @ weights))
 
 
-def psth_score(estimator, X, y, *, n_folds=3, random_state=0):
-    """Mean R2 of the condition-averaged rates of hidden neurons against their PSTHs.
+def psth_score(estimator, X, y, *, n_folds=3, random_state=0, average="pooled"):
+    """R2 of the condition-averaged rates of hidden neurons against their PSTHs.
 
     Parameters
     ----------
@@ -80,11 +98,12 @@ def psth_score(estimator, X, y, *, n_folds=3, random_state=0):
     n_folds : int, default=3
         Each neuron is hidden once, as in `co_smoothing_score`.
     random_state : int, RandomState instance or None, default=0
+    average : {"pooled", "mean", "median"}, default="pooled"
+        As in `psth_r2`.
 
     Returns
     -------
     float
-        See `psth_r2`.
 
     Raises
     ------
@@ -97,14 +116,15 @@ def psth_score(estimator, X, y, *, n_folds=3, random_state=0):
         raise ValueError(f"trials must have one shape; they have {shapes[0]} and {shapes[1]}.")
     if len(y) != len(found):
         raise ValueError(f"y has {len(y)} entries; X has {len(found)} trials.")
-    conditions = [np.unique(np.asarray(condition)) for condition in y]
+    given = [plain_array(condition) for condition in y]
+    conditions = [np.unique(values[~missing_entries(values)]) for values in given]
     for trial, values in enumerate(conditions):
         if len(values) != 1:
             raise ValueError(f"y of trial {trial} must be one condition; got {len(values)}.")
     known = np.all([k for *_, k in found], axis=0)
     traces = np.stack([recording.traces[:, known] for recording, *_ in found])
     rates = np.stack([prediction[:, known] for _, prediction, _ in found])
-    return psth_r2(rates, traces, np.concatenate(conditions))
+    return psth_r2(rates, traces, np.concatenate(conditions), average=average)
 
 
 def psth_correlation(rates, traces, conditions):
@@ -189,7 +209,7 @@ def psth_ceiling(traces, conditions, *, n_splits=100, random_state=0):
 
 
 def _check(traces, conditions):
-    traces, conditions = np.asarray(traces, dtype=float), np.asarray(conditions)
+    traces, conditions = float_array(traces), plain_array(conditions)
     if traces.ndim != 3:
         raise ValueError(
             f"traces must have shape (n_trials, n_timesteps, n_neurons); got {traces.shape}."
@@ -198,12 +218,15 @@ def _check(traces, conditions):
         raise ValueError(
             f"conditions must have shape ({len(traces)},), one per trial; got {conditions.shape}."
         )
+    if missing_entries(conditions).any():
+        trial = missing_entries(conditions).argmax()
+        raise ValueError(f"the condition of trial {trial} is missing; leave the trial out.")
     return traces, conditions
 
 
 def _pair(rates, traces, conditions):
     """PSTH and condition-averaged rate, (n_conditions * n_timesteps, n_neurons)."""
-    rates, traces = np.asarray(rates, dtype=float), np.asarray(traces, dtype=float)
+    rates, traces = float_array(rates), float_array(traces)
     if rates.shape != traces.shape:
         raise ValueError(f"rates have shape {rates.shape}, traces have {traces.shape}.")
     missing = np.isnan(traces)

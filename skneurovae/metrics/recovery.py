@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from skneurovae.common.moments import varies
 from skneurovae.metrics.alignment import affine_r2, check_blocks, check_latents, halves
-from skneurovae.metrics.values import varies
 
 
 def latent_r2(truth, latents, *, cross_fitted=True, n_blocks=10):

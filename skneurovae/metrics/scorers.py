@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from skneurovae.common.moments import column_moments
 from skneurovae.metrics.asking import (
-    average,
     co_smoothed,
     known_neurons,
     predict,
-    session_means,
     side_by_side,
+    training_scale,
 )
+from skneurovae.metrics.explained import check_average, explained, session_means
 from skneurovae.metrics.hiding import hide_neurons, hide_spans
 from skneurovae.metrics.values import bits_per_spike, bits_per_spike_per_neuron, r2_per_neuron
 from skneurovae.recordings import check_recordings
@@ -40,8 +41,14 @@ def co_smoothing_r2(estimator, X, *, n_folds=3, random_state=0):
     ]
 
 
-def co_smoothing_score(estimator, X, y=None, *, n_folds=3, random_state=0):
-    """Mean R2 of hidden neurons: over the neurons of a recording, then over recordings.
+def co_smoothing_score(estimator, X, y=None, *, n_folds=3, random_state=0, average="pooled"):
+    """R2 of hidden neurons, all entries of all neurons and recordings together.
+
+    ``1 - sum (x - prediction)^2 / u^2 / sum (x - m)^2 / u^2``. Of each neuron m is the mean over
+    the recordings of its session that are scored, and u the standard deviation: in the training
+    data of the estimator or in the recordings scored, whichever is larger (the latter where the
+    estimator does not tell). A neuron that hardly varies, or a short trial, counts by its share of
+    the entries.
 
     Parameters
     ----------
@@ -50,11 +57,16 @@ def co_smoothing_score(estimator, X, y=None, *, n_folds=3, random_state=0):
     y : None
         Ignored.
     n_folds : int, default=3
+        Each neuron is hidden once, as in `co_smoothing_r2`.
     random_state : int, RandomState instance or None, default=0
+    average : {"pooled", "mean", "median"}, default="pooled"
+        "mean" and "median" are those of the classical R2 of each neuron of a session; constant ones
+        are left out. A few neurons that hardly vary may rule the mean.
 
     Returns
     -------
     float
+        At most 1; 0 is what the mean of each neuron reaches.
 
     Raises
     ------
@@ -63,14 +75,16 @@ def co_smoothing_score(estimator, X, y=None, *, n_folds=3, random_state=0):
 
     See Also
     --------
-    co_smoothing_r2 : The same for each neuron.
+    co_smoothing_r2 : Of each neuron.
 
     References
     ----------
     Co-smoothing as in Pei et al. 2021 ("Neural Latents Benchmark '21"), with R2 for continuous
     traces in place of bits per spike, and every neuron hidden once.
     """
-    return average(co_smoothing_r2(estimator, X, n_folds=n_folds, random_state=random_state))
+    check_average(average)
+    found = list(co_smoothed(estimator, X, n_folds, random_state))
+    return _explained(estimator, *zip(*((r, p) for r, p, _ in found)), average)
 
 
 def co_smoothing_bits(estimator, X, y=None, *, n_folds=3, random_state=0):
@@ -147,8 +161,8 @@ def _hidden_counts(estimator, X, n_folds, random_state):
     return counts, [rates for _, rates, _ in found], null
 
 
-def reconstruction_score(estimator, X, y=None):
-    """Mean R2 of the observed entries with everything visible; not held out.
+def reconstruction_score(estimator, X, y=None, *, average="pooled"):
+    """R2 of the observed entries with everything visible; not held out.
 
     A model that copies its input reaches 1, so this is a check of capacity and not of quality.
 
@@ -158,22 +172,29 @@ def reconstruction_score(estimator, X, y=None):
     X : recordings
     y : None
         Ignored.
+    average : {"pooled", "mean", "median"}, default="pooled"
+        As in `co_smoothing_score`, whose definition this is.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError
+        If no neuron can be scored.
     """
     recordings, _ = check_recordings(X)
-    return average(_score(estimator, recordings, predict(estimator, X, recordings)))
+    return _explained(estimator, recordings, predict(estimator, X, recordings), average)
 
 
-def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, random_state=0):
+def imputation_score(
+    estimator, X, y=None, *, fraction=0.1, span_length=20, random_state=0, average="pooled"
+):
     """R2 on hidden contiguous spans of single neurons (see `hide_spans`).
 
-    ``1 - sum (x - prediction)^2 / s^2 / sum (x - m)^2 / s^2`` over all hidden entries of a
-    recording, with m and s the mean and standard deviation of what the neuron shows; then the mean
-    over recordings. Few spans of a slow trace vary little, so an R2 for each neuron would be ruled
-    by the neurons that hardly moved.
+    The definition is that of `co_smoothing_score`, over the hidden entries, with one difference: m
+    is the mean of what the neuron *shows* in the recording, the best constant that one can know.
 
     Parameters
     ----------
@@ -185,6 +206,9 @@ def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, rand
     span_length : int, default=20
         In time steps.
     random_state : int, RandomState instance or None, default=0
+    average : {"pooled", "mean", "median"}, default="pooled"
+        As in `co_smoothing_score`. Few spans of a slow trace vary little, so an R2 for each neuron
+        is ruled by the neurons that hardly moved.
 
     Returns
     -------
@@ -199,25 +223,19 @@ def imputation_score(estimator, X, y=None, *, fraction=0.1, span_length=20, rand
     ----------
     Speckled hold-out: Wold, Technometrics 1978; in spans because traces are autocorrelated.
     """
+    check_average(average)
     recordings, _ = check_recordings(X)
     pairs = [hide_spans(r, fraction, span_length, random_state) for r in recordings]
-    predictions = predict(estimator, X, [recording for recording, _ in pairs])
-    scores = []
-    for index, (recording, (shown, hidden)) in enumerate(zip(recordings, pairs)):
-        known, prediction = known_neurons(estimator, recording), predictions[index]
-        mean, std = (f(shown.traces[:, known], axis=0) for f in (np.nanmean, np.nanstd))
-        unit = np.where(std > 0, std, 1.0)
-        truth = np.where(hidden, recording.traces, np.nan)[:, known]
-        if not np.isfinite(prediction[:, known][~np.isnan(truth)]).all():
-            raise ValueError(f"prediction of recording {index} is NaN or infinite where it counts.")
-        total = np.nansum(((truth - mean) / unit) ** 2)
-        error = np.nansum(((truth - prediction[:, known]) / unit) ** 2)
-        scores.append(np.array(1 - error / total if total else np.nan))
-    return average(scores)
+    shown = [recording for recording, _ in pairs]
+    center = [column_moments(recording.traces)[0] for recording in shown]
+    # A neuron that shows nothing has no mean to be compared with.
+    evaluated = [hidden & ~np.isnan(recording.traces).all(0) for recording, hidden in pairs]
+    answers = predict(estimator, X, shown)
+    return _explained(estimator, recordings, answers, average, evaluated, center)
 
 
-def behavior_prediction_score(estimator, X, y=None):
-    """Mean R2 of the traces predicted from behavior alone: all neurons are hidden.
+def behavior_prediction_score(estimator, X, y=None, *, average="pooled"):
+    """R2 of the traces predicted from behavior alone: all neurons are hidden.
 
     Parameters
     ----------
@@ -225,6 +243,8 @@ def behavior_prediction_score(estimator, X, y=None):
     X : list of Recording with behavior
     y : None
         Ignored.
+    average : {"pooled", "mean", "median"}, default="pooled"
+        As in `co_smoothing_score`, whose definition this is.
 
     Returns
     -------
@@ -240,12 +260,15 @@ def behavior_prediction_score(estimator, X, y=None):
         if recording.behavior is None:
             raise ValueError(f"recording {index} has no behavior to predict from.")
     hidden = [hide_neurons(r, np.ones(r.n_neurons, dtype=bool)) for r in recordings]
-    return average(_score(estimator, recordings, predict(estimator, X, hidden)))
+    return _explained(estimator, recordings, predict(estimator, X, hidden), average)
 
 
-def _score(estimator, recordings, predictions):
-    scores = []
-    for recording, prediction in zip(recordings, predictions, strict=True):
-        known = known_neurons(estimator, recording)
-        scores.append(r2_per_neuron(recording.traces[:, known], prediction[:, known]))
-    return scores
+def _explained(estimator, recordings, predictions, average, evaluated=None, center=None):
+    """R2 of the neurons that the estimator can know, of all or of the `evaluated` entries."""
+    truth = []
+    for index, recording in enumerate(recordings):
+        scored = known_neurons(estimator, recording)
+        scored = scored if evaluated is None else scored & evaluated[index]
+        truth.append(np.where(scored, recording.traces, np.nan))
+    scale = [training_scale(estimator, recording) for recording in recordings]
+    return explained(recordings, truth, predictions, scale, average, center)

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from skneurovae.common.missing import float_array, plain_array
+from skneurovae.common.moments import observed_mean, varies
+
 MIN_RATE = 1e-9  # counts per bin; rates are clipped here, as in the Neural Latents Benchmark
-
-
-def observed_mean(values):
-    """Mean over the first axis of entries that are not NaN; NaN, without a warning, if all are."""
-    observed = ~np.isnan(values)
-    total = np.where(observed, values, 0.0).sum(0)
-    return np.where(observed.any(0), total / np.maximum(observed.sum(0), 1), np.nan)
-
-
-def varies(columns):
-    """Which columns are more than a constant, its rounding, and NaN."""
-    observed = ~np.isnan(columns)
-    square = np.where(observed, columns - observed_mean(columns), 0.0) ** 2
-    largest = np.where(observed, np.abs(columns), 0.0).max(0, initial=0.0)
-    return square.sum(0) > observed.sum(0) * (1e-12 * largest) ** 2
 
 
 def r2_per_neuron(traces, prediction, mask=None):
@@ -46,12 +34,12 @@ def r2_per_neuron(traces, prediction, mask=None):
     ValueError
         If the shapes differ or a prediction is not finite where it is evaluated.
     """
-    traces, prediction = np.asarray(traces, dtype=float), np.asarray(prediction, dtype=float)
+    traces, prediction = float_array(traces), float_array(prediction)
     if traces.shape != prediction.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, traces have {traces.shape}.")
     scored = ~np.isnan(traces)
     if mask is not None:
-        scored &= np.asarray(mask, dtype=bool)
+        scored &= plain_array(mask).astype(bool)
     # A NaN would drop out of the mean over neurons and so flatter the model.
     if not np.isfinite(prediction[scored]).all():
         bad = np.flatnonzero((scored & ~np.isfinite(prediction)).any(0))
@@ -144,7 +132,7 @@ def bits_per_spike_per_neuron(counts, rates, null=None):
 
 def _poisson_gain(counts, rates, null):
     """Log-likelihood of rates minus that of the null, in nats, and number of spikes, per neuron."""
-    counts, rates = np.asarray(counts, dtype=float), np.asarray(rates, dtype=float)
+    counts, rates = float_array(counts), float_array(rates)
     if counts.shape != rates.shape:
         raise ValueError(f"rates have shape {rates.shape}, counts have {counts.shape}.")
     n_neurons = counts.shape[-1]
@@ -225,14 +213,14 @@ def circular_r2(angles_true, angles_predicted):
     if np.isnan(true).all(0).any():
         raise ValueError("an angle of angles_true has no evaluated entry.")
     spread = 1 - np.abs(np.nanmean(np.exp(1j * true), axis=0))
-    if (spread < 1e-12).any():
+    if not (varies(np.cos(true)) | varies(np.sin(true))).all():
         raise ValueError("an angle of angles_true is constant, so its R2 is undefined.")
     return float(np.mean(1 - np.nanmean(1 - np.cos(difference), axis=0) / spread))
 
 
 def _angles(true, predicted):
     """True angles and differences as columns; NaN = not evaluated."""
-    true, predicted = np.asarray(true, dtype=float), np.asarray(predicted, dtype=float)
+    true, predicted = float_array(true), float_array(predicted)
     if true.shape != predicted.shape:
         raise ValueError(
             f"angles_predicted has shape {predicted.shape}, angles_true has {true.shape}."

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 from sklearn.base import clone
 
+from skneurovae.common.interruption import interrupts_go_on
 from skneurovae.metrics import evaluate
+from skneurovae.model_selection.leaks import LeakError
+from skneurovae.model_selection.leaks.fitted import learned_state
+from skneurovae.model_selection.own_warnings import own_warnings
 
 
 def run_cell(run, *arguments):
@@ -63,8 +67,7 @@ def fit_and_score(model, X, y, units, train, test, scorers, seed, controls, vers
     """
     row = {"fit_seconds": np.nan, "peak_memory_mb": np.nan}
     tested = list(dict.fromkeys(units[i] for i in test))
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
+    with own_warnings() as told:
         try:
             with PeakMemory() as memory:
                 begin = time.perf_counter()
@@ -72,20 +75,23 @@ def fit_and_score(model, X, y, units, train, test, scorers, seed, controls, vers
                 row["fit_seconds"] = time.perf_counter() - begin
             row["peak_memory_mb"] = memory.megabytes
         except Exception as error:
-            failed = {**_failed(error, "fit"), **row, "score_seconds": np.nan, "warnings": []}
+            failed = {**_failed(error, "fit"), **row, "score_seconds": np.nan}
+            failed["warnings"] = list(dict.fromkeys(told))
             raise _Incomplete(
                 [{"scorer": name, "unit": unit, **failed} for name in scorers for unit in tested]
             ) from error
         rows = []
+        state = learned_state(fitted)
         for name, scorer in scorers.items():
+            judged = _OwnCopy(fitted, state)
             for unit in tested:
                 part = [int(i) for i in test if units[i] == unit]
                 begin = time.perf_counter()
-                scored = _score(scorer, fitted, _take(X, part), _take(y, part), seed, controls)
+                scored = judged.score(scorer, _take(X, part), _take(y, part), seed, controls)
                 scored["score_seconds"] = time.perf_counter() - begin
                 rows.append({"scorer": name, "unit": unit, **row, **scored})
     for row in rows:
-        row["warnings"] = list(dict.fromkeys(str(warning.message) for warning in told))
+        row["warnings"] = list(dict.fromkeys(told))
     if any(row["error"] or row.get("null_error") for row in rows):
         raise _Incomplete(rows)
     return rows
@@ -95,7 +101,36 @@ def _fit(model, X, y, train, seed):
     model = clone(model)
     states = [name for name in model.get_params() if name.split("__")[-1] == "random_state"]
     model.set_params(**dict.fromkeys(states, seed))
-    return model.fit(_take(X, train), _take(y, train))
+    with interrupts_go_on():
+        return model.fit(_take(X, train), _take(y, train))
+
+
+class _OwnCopy:
+    """A fitted model as one scorer has it: what the scorer does to it is told, and undone.
+
+    So the order of the scorers changes no number. A model that cannot be copied is shared, and has
+    no scores any more once a scorer has changed it.
+    """
+
+    def __init__(self, fitted, state):
+        self.fitted = fitted
+        self.fitted_state = state
+        self._take_copy()
+
+    def _take_copy(self):
+        try:
+            self.model = copy.deepcopy(self.fitted)
+            self.state = learned_state(self.model)  # hashes of equal copies need not be equal
+        except Exception:  # whatever the parts of a model of others raise
+            self.model, self.state = self.fitted, self.fitted_state
+
+    def score(self, scorer, X, y, seed, controls):
+        scored = _score(scorer, self.model, X, y, seed, controls)
+        if learned_state(self.model) == self.state:
+            return scored
+        self._take_copy()
+        told = LeakError("the scorer changed the fitted model, which it may have shown the test")
+        return scored if scored["error"] else _failed(told, "score")
 
 
 def _score(scorer, fitted, X, y, seed, controls):

@@ -17,12 +17,9 @@ from skneurovae import __version__
 from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.model_selection.cells import fit_and_score, run_cell
 from skneurovae.model_selection.comparison import Comparison
-from skneurovae.model_selection.leaks import find_leaks
+from skneurovae.model_selection.leaks import LeakError, find_leaks
+from skneurovae.model_selection.leaks.sessions import what_is_tested
 from skneurovae.recordings import check_recordings
-
-
-class LeakError(ValueError):
-    """A comparison whose scores would be inflated."""
 
 
 def compare_models(
@@ -60,7 +57,8 @@ def compare_models(
         are kept in the result.
     n_jobs : int, default=None
         As joblib takes it. Under ``joblib.parallel_config(backend="dask")`` or ``"ray"`` the same
-        call runs on a cluster. Numbers do not depend on it.
+        call runs on a cluster. Numbers do not depend on it, but by rounding where workers compute
+        with another number of threads.
     memory : joblib.Memory, default=None
         Cells that it holds are not run again: an interrupted comparison goes on where it stopped.
         Failed cells are tried again. Clear it when the code of a model of your own changes.
@@ -144,7 +142,10 @@ def compare_models(
     if controls:
         _add_baseline(records)
     told = dict.fromkeys(r["error"] for r in records if r["model"] is None and r["error"])
-    return Comparison([r for r in records if r["model"] is not None], leaks, list(told))
+    return Comparison(
+        [r for r in records if r["model"] is not None], leaks, list(told),
+        what_is_tested(X, recordings, splits),
+    )  # fmt: skip
 
 
 def _add_baseline(records):

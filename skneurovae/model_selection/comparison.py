@@ -24,11 +24,15 @@ class Comparison:
         What was found and not refused.
     baseline_errors : list of str
         Why some scores have no linear baseline.
+    tested : str
+        What the folds ask: new recordings of known sessions, new sessions, or both; "" where
+        recordings have no sessions, or only one.
     """
 
     records: list
     leaks: list
     baseline_errors: list = field(default_factory=list)
+    tested: str = ""
 
     @property
     def models(self):
@@ -212,6 +216,8 @@ class Comparison:
         )
         lines += [f"\n{model} warned: {text}" for model, text in told]
         lines += [f"\nlinear baseline: {error}" for error in self.baseline_errors]
+        if self.tested:
+            lines.append(f"\ntested: {self.tested}")
         lines += [f"\nflagged: [{leak.kind}] {leak.message}" for leak in self.leaks]
         return "\n".join(lines)
 

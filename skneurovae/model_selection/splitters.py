@@ -16,8 +16,9 @@ from abc import ABC, abstractmethod
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skneurovae.metrics import hide_neurons, neuron_folds, r2_per_neuron
-from skneurovae.metrics.asking import known_neurons
+from skneurovae.metrics import hide_neurons, neuron_folds
+from skneurovae.metrics.asking import known_neurons, training_scale
+from skneurovae.metrics.explained import check_average, explained
 from skneurovae.model_selection.segments import cut
 from skneurovae.recordings import check_recordings
 
@@ -226,8 +227,8 @@ class ForwardChaining(ViewSplitter):
             yield cut(recording, source, slice(0, int(begin))), test, everything
 
 
-def held_out_score(estimator, X, y=None):
-    """Mean R2 of the entries that a splitter held out, which the estimator does not see.
+def held_out_score(estimator, X, y=None, *, average="pooled"):
+    """R2 of the entries that a splitter held out, which the estimator does not see.
 
     Parameters
     ----------
@@ -236,17 +237,19 @@ def held_out_score(estimator, X, y=None):
         Test views of `HeldOutNeurons` or `ContiguousSpeckles`.
     y : None
         Ignored.
+    average : {"pooled", "mean", "median"}, default="pooled"
+        As in `skneurovae.metrics.co_smoothing_score`, whose definition this is.
 
     Returns
     -------
     float
-        Mean over the neurons of a view, then over views.
 
     Raises
     ------
     ValueError
         If an item of `X` holds nothing out or holds out everything, or no neuron can be scored.
     """
+    check_average(average)
     shown = []
     for index, view in enumerate(X):
         held_out = getattr(view, "held_out", None)
@@ -256,14 +259,11 @@ def held_out_score(estimator, X, y=None):
                 "views of HeldOutNeurons or ContiguousSpeckles."
             )
         shown.append(view.replace(traces=np.where(held_out, np.nan, view.traces), held_out=None))
-    scores = []
-    for view, prediction in zip(X, estimator.predict(shown)):
-        mask = view.held_out & known_neurons(estimator, view)
-        score = r2_per_neuron(view.traces, np.asarray(prediction), mask)
-        scores += [np.nanmean(score)] if not np.isnan(score).all() else []
-    if not scores:
-        raise ValueError("no neuron can be scored: all are constant or unknown to the estimator.")
-    return float(np.mean(scores))
+    truth = [
+        np.where(view.held_out & known_neurons(estimator, view), view.traces, np.nan) for view in X
+    ]
+    scale = [training_scale(estimator, view) for view in X]
+    return explained(X, truth, estimator.predict(shown), scale, average)
 
 
 def balanced(rng, size, n_folds):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from skneurovae.common.randomness import Dropout, dropout
+
+_here = threading.local()  # whether gradients of this thread are differentiated again
 
 
 def visible_steps(valid, causal):
@@ -29,6 +36,44 @@ def visible_steps(valid, causal):
     if causal:
         visible = visible.tril()
     return visible | torch.eye(n_timesteps, dtype=torch.bool, device=valid.device)
+
+
+@contextmanager
+def twice_differentiable():
+    """Attention of this thread has second derivatives, which PyTorch's fused kernels lack.
+
+    Its own switch of kernels, `torch.nn.attention.sdpa_kernel`, is one for all threads.
+    """
+    before = getattr(_here, "twice", False)
+    _here.twice = True
+    try:
+        yield
+    finally:
+        _here.twice = before
+
+
+def attend(query, key, value, visible, rate=0.0):
+    """Scaled dot-product attention.
+
+    Parameters
+    ----------
+    query, key, value : Tensor of shape (B, heads, T, dim)
+    visible : Tensor of bool, broadcastable to (B, heads, T, T), or None
+        Which steps each step attends to, at least one; see `visible_steps`. None = all.
+    rate : float, default=0.0
+        Of dropout of the attention weights. The fused kernels draw from PyTorch's global generator.
+
+    Returns
+    -------
+    Tensor of shape (B, heads, T, dim)
+    """
+    if not rate and not getattr(_here, "twice", False):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    root = query.shape[-1] ** -0.25  # of the scale, for half precision not to overflow
+    scores = (query * root) @ (key.mT * root)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -torch.inf)
+    return dropout(scores.softmax(-1), rate) @ value
 
 
 class RotaryPositions(nn.Module):
@@ -136,7 +181,7 @@ class _Block(nn.Module):
         self.project = nn.Linear(d_model, d_model)
         self.feedforward = nn.Sequential(
             nn.LayerNorm(d_model), nn.Linear(d_model, feedforward * d_model), nn.GELU(),
-            nn.Dropout(dropout), nn.Linear(feedforward * d_model, d_model), nn.Dropout(dropout),
+            Dropout(dropout), nn.Linear(feedforward * d_model, d_model), Dropout(dropout),
         )  # fmt: skip
 
     def forward(self, features, visible):
@@ -146,8 +191,6 @@ class _Block(nn.Module):
     def _attend(self, features, visible):
         heads = self.query_key_value(features).unflatten(-1, (3, self.n_heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            self.rotate(query), self.rotate(key), value, attn_mask=visible, dropout_p=dropout
-        )
-        return F.dropout(self.project(mixed.transpose(1, 2).flatten(2)), dropout)
+        rate = self.dropout if self.training else 0.0
+        mixed = attend(self.rotate(query), self.rotate(key), value, visible, rate)
+        return dropout(self.project(mixed.transpose(1, 2).flatten(2)), rate)

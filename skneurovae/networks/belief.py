@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skneurovae.common.randomness import randn_like
+
 
 @dataclass
 class Belief:
@@ -44,7 +46,7 @@ class Belief:
         """Draw z - mean jointly over time, of shape (B, T, K)."""
         shape = self.mean.shape
         factor = _factor(self.conditional).expand(*shape, -1)
-        draws = (factor @ torch.randn_like(self.mean)[..., None])[..., 0]
+        draws = (factor @ randn_like(self.mean)[..., None])[..., 0]
         if not bool(self.gain.any()):
             return draws
         path = [draws[:, -1]]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from skneurovae.common.randomness import rand, randn
+from skneurovae.networks.attention import twice_differentiable
 from skneurovae.networks.base import LatentNetwork
 from skneurovae.networks.convolutional import (
     NETWORKS,
@@ -77,12 +78,12 @@ class Augmentation:
         new = {"device": traces.device, "dtype": traces.dtype}
         seen = torch.ones_like(traces) if missing is None else 1 - missing
         if self.amplitude:
-            factor = 2 * torch.rand(1, traces.shape[1], 1, **new) - 1
+            factor = 2 * rand(1, traces.shape[1], 1, **new) - 1
             traces = traces * (1 + self.amplitude * factor)
         if self.noise:
-            traces = traces + self.noise * torch.randn(traces.shape, **new)
+            traces = traces + self.noise * randn(*traces.shape, **new)
         if self.dropout:
-            kept = torch.rand(1, *traces.shape[1:], **new) >= self.dropout
+            kept = rand(1, *traces.shape[1:], **new) >= self.dropout
             seen = seen * kept
             missing = 1 - seen
         return traces * seen, missing
@@ -329,8 +330,7 @@ class ContrastiveNetwork(LatentNetwork):
         first = 0
         for session, traces, missing in pieces:
             traces = traces.requires_grad_()
-            # The fused kernels of attention have no second derivatives.
-            with sdpa_kernel(SDPBackend.MATH):
+            with twice_differentiable():
                 features = self.table(traces, missing, strips.neurons[session])
                 for layer in self.core:
                     features = layer(features)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from skneurovae.common.randomness import uniform
 from skneurovae.networks.attention import TemporalTransformer
 
 __all__ = ["NETWORKS", "NeuronTable", "make_core", "receptive_field"]
@@ -161,10 +162,9 @@ class NeuronTable(nn.Module):
         self.register_buffer("offset", torch.zeros(n_neurons))
         self.register_buffer("scale", torch.ones(n_neurons))
         self.kernel, self.width, self.n_frozen = kernel, width, 0
-        weight = torch.empty(n_neurons, kernel * width)
         bound = (n_alike * kernel) ** -0.5
-        self.weight = nn.Parameter(nn.init.uniform_(weight, -bound, bound))
-        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        self.weight = nn.Parameter(uniform(n_neurons, kernel * width, low=-bound, high=bound))
+        self.bias = nn.Parameter(uniform(width, low=-bound, high=bound))
         self.missing = nn.Parameter(torch.zeros(n_neurons, kernel * width))
 
     def standardize(self, traces, observed, rows):
@@ -246,8 +246,8 @@ class Convolution(nn.Module):
         super().__init__()
         self.shrink = kernel - 1
         bound = (kernel * n_in) ** -0.5
-        self.weight = nn.Parameter(torch.empty(kernel, n_in, n_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n_out).uniform_(-bound, bound))
+        self.weight = nn.Parameter(uniform(kernel, n_in, n_out, low=-bound, high=bound))
+        self.bias = nn.Parameter(uniform(n_out, low=-bound, high=bound))
 
     def forward(self, features):
         """Features of shape (length - kernel + 1, M, n_out)."""

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from skneurovae.networks.attention import visible_steps
+from skneurovae.common.randomness import Dropout, dropout, rand_like
+from skneurovae.networks.attention import attend, visible_steps
 from skneurovae.networks.belief import Belief
 from skneurovae.networks.variational import Posterior, VariationalNetwork
 from skneurovae.objectives import StandardNormal, soft_cap
@@ -71,7 +72,7 @@ class PooledNetwork(VariationalNetwork):
             )
         if model_dim % n_heads:
             raise ValueError(f"n_heads={n_heads} must divide model_dim={model_dim}.")
-        self.n_heads, self.behavior_dropout, self.causal = n_heads, behavior_dropout, causal
+        self.behavior_dropout, self.causal = behavior_dropout, causal
         self.prior = StandardNormal(n_components)
         # A mean count of one has the log rate zero.
         start = torch.ones if self.likelihood.is_count else torch.zeros
@@ -87,11 +88,9 @@ class PooledNetwork(VariationalNetwork):
             self.beh_missing = _zeros(n_behaviors, behavior_dim)
             self.dec_missing = _zeros(n_behaviors, decoder_hidden)
         self.combined_proj = nn.Sequential(
-            nn.Linear(token_dim + behavior_dim, model_dim), nn.GELU(), nn.Dropout(dropout)
+            nn.Linear(token_dim + behavior_dim, model_dim), nn.GELU(), Dropout(dropout)
         )
-        layer = nn.TransformerEncoderLayer(
-            model_dim, n_heads, 4 * model_dim, dropout, activation="gelu", batch_first=True
-        )
+        layer = _EncoderLayer(model_dim, n_heads, 4 * model_dim, dropout)
         self.encoder = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
         self.to_mu = nn.Linear(model_dim, n_components)
         self.to_logvar = nn.Linear(model_dim, n_components)
@@ -121,10 +120,11 @@ class PooledNetwork(VariationalNetwork):
             tokens.append(activate(to_token(behavior) + self.beh_missing(missing)))
         features = self.combined_proj(torch.cat(tokens, -1))
         features = features + _sinusoids(features)
-        visible = visible_steps(batch.valid, self.causal)
+        visible = visible_steps(batch.valid, self.causal)[:, None]
         # A mask that blocks nothing would only take time and memory.
-        blocked = None if visible.all() else ~visible.repeat_interleave(self.n_heads, 0)
-        features = self.encoder(features, mask=blocked, is_causal=False)
+        visible = None if visible.all() else visible
+        for layer in self.encoder.layers:
+            features = layer(features, visible)
         mean = self.to_mu(features).to(self.offset.dtype)
         log_variance = self.to_logvar(features).to(self.offset.dtype)
         return Posterior(_unit_belief(mean), mean, 0.5 * log_variance)
@@ -161,18 +161,18 @@ class PooledNetwork(VariationalNetwork):
         return location, log_scale + unit.log()
 
     def predictive(self, batch):
-        """Decode the posterior mean, as published; the variance is that of the likelihood alone.
+        """Decode the posterior mean, as published; the spread is that of the likelihood alone.
 
         Cubature would run the decoder, which is nearly all of the cost, twice per component.
         """
         parameters = self.decode(self.posterior(batch).mean, batch)
-        return self.likelihood.mean(*parameters), self.likelihood.variance(*parameters)
+        return self.likelihood.mean(*parameters), self.likelihood.std(*parameters)
 
     def _dynamics(self, latents, batch):
         """What the decoder knows of each time step, (B, T, decoder_hidden)."""
         behavior, missing = self._behavior(batch)
         if self.training:
-            chance = torch.rand_like(behavior[:, :1])
+            chance = rand_like(behavior[:, :1])
             dropped = (chance < self.behavior_dropout).expand_as(behavior)
             behavior, missing = behavior.masked_fill(dropped, 0), missing.masked_fill(dropped, 1)
         to_hidden, *rest = self.dec_time
@@ -217,6 +217,20 @@ class PooledNetwork(VariationalNetwork):
             state_dict = {**added, **state_dict}
             del state_dict["pos_encoder.pe"]
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+class _EncoderLayer(nn.TransformerEncoderLayer):
+    """The published layer, with its names of weights; PyTorch's own draws global random numbers."""
+
+    def forward(self, features, visible):
+        """Attention among the time steps of `features` (B, T, dim), then two linear layers."""
+        attention, rate = self.self_attn, self.dropout.p if self.training else 0.0
+        heads = F.linear(features, attention.in_proj_weight, attention.in_proj_bias)
+        heads = heads.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = attend(*heads, visible, rate).transpose(1, 2).flatten(2)
+        features = self.norm1(features + dropout(attention.out_proj(mixed), rate))
+        hidden = dropout(F.gelu(self.linear1(features)), rate)
+        return self.norm2(features + dropout(self.linear2(hidden), rate))
 
 
 def _in_pieces(function, *inputs, units_per_step):

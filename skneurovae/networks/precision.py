@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from skneurovae.common.randomness import Dropout
 from skneurovae.networks.attention import TemporalTransformer
 from skneurovae.networks.belief import dynamic_belief, natural_parameters, static_belief
 from skneurovae.networks.variational import Posterior, VariationalNetwork
@@ -66,8 +67,8 @@ class PrecisionNetwork(VariationalNetwork):
         self.transformer = TemporalTransformer(model_dim, n_layers, n_heads, dropout, causal=causal)
         self.refine = _zeroed(nn.Linear(model_dim, 2 * K))
         self.features = nn.Sequential(
-            nn.Linear(K + 2 * Q, hidden_dim), nn.GELU(), nn.Dropout(dropout),
-            nn.Linear(hidden_dim, hidden_dim), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(K + 2 * Q, hidden_dim), nn.GELU(), Dropout(dropout),
+            nn.Linear(hidden_dim, hidden_dim), nn.GELU(), Dropout(dropout),
         )  # fmt: skip
         self.read_out = nn.Parameter(torch.zeros(n_neurons, K + hidden_dim))
         learned = self.likelihood.has_scale and noise != "fixed"

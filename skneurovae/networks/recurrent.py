@@ -48,11 +48,13 @@ def last_valid(values: Tensor, lengths: Tensor) -> Tensor:
 
 def delay(values: Tensor, lag: int, lengths: Tensor) -> Tensor:
     """Values of `lag` steps earlier; zeros before the start and behind the end of each trial."""
-    return _within(F.pad(values, (0, 0, lag, 0))[:, : values.shape[1]], lengths)
+    n_steps = values.shape[1]
+    return _within(F.pad(values, (0, 0, min(lag, n_steps), 0))[:, :n_steps], lengths)
 
 
 def advance(values: Tensor, lag: int, lengths: Tensor) -> Tensor:
     """Values of `lag` steps later; zeros where those lie behind the end of each trial."""
+    lag = min(lag, values.shape[1])
     return F.pad(_within(values, lengths), (0, 0, 0, lag))[:, lag:]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from skneurovae.common.randomness import dropout, rand_like, randn
 from skneurovae.networks.base import LatentNetwork
 from skneurovae.networks.sequential_inference import Path, PosteriorAverages
 from skneurovae.objectives import (
@@ -73,8 +73,8 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
         self.dropout, self.coordinated_dropout = dropout, coordinated_dropout
         self.n_frozen = 0  # rows that are not trained
         self.freeze_core = False  # whether only rows are trained
-        self.read_in = nn.Parameter(torch.randn(n_neurons, read_in_dim) / n_neurons**0.5)
-        self.read_out = nn.Parameter(torch.randn(n_neurons, n_factors) / n_factors**0.5)
+        self.read_in = nn.Parameter(randn(n_neurons, read_in_dim) / n_neurons**0.5)
+        self.read_out = nn.Parameter(randn(n_neurons, n_factors) / n_factors**0.5)
         self.bias = nn.Parameter(torch.zeros(n_neurons))
         if self.likelihood.has_scale:
             self.log_scale = nn.Parameter(torch.zeros(n_neurons))
@@ -107,20 +107,20 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
         kept = batch.shown & (batch.neurons >= 0)[:, None] & batch.valid[..., None]
         gain = batch.gain[:, None, None]
         if self.training and self.coordinated_dropout:
-            chance = batch.one_per_identity(torch.rand_like(batch.traces))
+            chance = batch.one_per_identity(rand_like(batch.traces))
             kept = kept & (chance >= self.coordinated_dropout)
             gain = gain / (1 - self.coordinated_dropout)
         offset, scale = self.offset[rows][:, None], self.scale[rows][:, None]
         # Chosen before any arithmetic: whatever stands under the mask, it reaches nothing.
         values = (torch.where(kept, batch.traces, offset) - offset) * (gain / scale)
-        values = F.dropout(values, self.dropout, self.training)
+        values = dropout(values, self.dropout, self.training)
         return values @ self._rows("read_in", rows), kept
 
     def stimulus(self, batch):
         """External input in units of its spread over the training data, with dropout."""
         values = (batch.stimulus - self.stimulus_offset) / self.stimulus_scale
         values = torch.where(batch.valid[..., None], values, 0.0)
-        return F.dropout(values, self.dropout, self.training)
+        return dropout(values, self.dropout, self.training)
 
     # Slot 5: observation
 
@@ -168,8 +168,8 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
         """Fresh standard normal numbers for a training step, of f and of z."""
         shape = self._steps(valid).shape
         return (
-            torch.randn(len(valid), self.static_dim, device=valid.device, dtype=self.scale.dtype),
-            torch.randn(*shape, self.dynamic_dim, device=valid.device, dtype=self.scale.dtype),
+            randn(len(valid), self.static_dim, device=valid.device, dtype=self.scale.dtype),
+            randn(*shape, self.dynamic_dim, device=valid.device, dtype=self.scale.dtype),
         )
 
     # Slot 6: priors

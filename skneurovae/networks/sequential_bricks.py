@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skneurovae.common.randomness import dropout, randn
 from skneurovae.networks.controller import Controller, closed_loop
 from skneurovae.networks.recurrent import (
     CLIP,
@@ -35,7 +36,7 @@ class ToNormal(nn.Module):
             self.linear.bias[n_components:] = math.log(variance)
 
     def forward(self, values):
-        moments = self.linear(F.dropout(values, self.dropout, self.training))
+        moments = self.linear(dropout(values, self.dropout, self.training))
         # Divergences are differences of large numbers, for which half precision is too coarse.
         mean, log_variance = moments.to(self.linear.weight.dtype).chunk(2, -1)
         return Normal(mean, bounded(log_variance))
@@ -105,7 +106,7 @@ class TrialEncoder(nn.Module):
     def forward(self, values, static, lengths):
         tiled = static[:, None].expand(-1, values.shape[1], -1)
         states = sum(self.reader(torch.cat([values, tiled], -1), lengths))
-        return self.to_normal(self.rnn(F.dropout(states, self.dropout, self.training))[0])
+        return self.to_normal(self.rnn(dropout(states, self.dropout, self.training))[0])
 
 
 class SegmentEncoder(nn.Module):
@@ -153,7 +154,7 @@ class LoopEncoder(nn.Module):
         streams = self.reader(values, lengths)
         shifted = [delay(streams[0], self.lag, lengths)]
         shifted += [advance(stream, self.lag, lengths) for stream in streams[1:]]
-        data = F.dropout(torch.cat(shifted, -1), self.dropout, self.training)
+        data = dropout(torch.cat(shifted, -1), self.dropout, self.training)
         return Loop(data, self.controller)
 
 
@@ -218,7 +219,7 @@ class DynamicsGenerator(nn.Module):
         # PyTorch's GRU takes no input of zero channels.
         self.n_inputs = max(1, n_dynamic + n_stimuli)
         self.rnn = initialize(nn.GRU(self.n_inputs, n_units, batch_first=True), apart=True)
-        self.to_factors = nn.Parameter(torch.randn(n_factors, n_units))
+        self.to_factors = nn.Parameter(randn(n_factors, n_units))
 
     def unroll(self, static, drive, stimulus, noise=None):
         """Run open loop, in one fused call, along a finished z; else bin by bin."""
@@ -234,7 +235,7 @@ class DynamicsGenerator(nn.Module):
         inputs = torch.cat([sample, stimulus], -1)
         inputs = F.pad(inputs, (0, self.n_inputs - inputs.shape[-1]))
         states = self.rnn(inputs, start[None].contiguous())[0]
-        factors = F.dropout(states, self.dropout, self.training) @ to_factors.T
+        factors = dropout(states, self.dropout, self.training) @ to_factors.T
         return Unrolled(drive, sample, states, factors)
 
     def _closed(self, start, to_factors, drive, stimulus, noise):
@@ -245,10 +246,10 @@ class DynamicsGenerator(nn.Module):
             later = start.new_zeros(len(start), n_steps - first, n_inputs)
         ones = torch.ones_like
         keep = (
-            F.dropout(ones(start.new_empty(n_steps - first, len(start), len(to_factors))),
-                      self.dropout, self.training),
-            F.dropout(ones(start.new_empty(n_steps + 1, *start.shape)),
-                      self.dropout, self.training),
+            dropout(ones(start.new_empty(n_steps - first, len(start), len(to_factors))),
+                    self.dropout, self.training),
+            dropout(ones(start.new_empty(n_steps + 1, *start.shape)),
+                    self.dropout, self.training),
         )  # fmt: skip
         moments, inputs, states, factors = closed_loop(
             drive.controller, self.rnn, to_factors, start, drive.data, stimulus, later, keep

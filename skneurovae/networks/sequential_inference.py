@@ -67,15 +67,16 @@ class PosteriorAverages:
         return mean, spread[""].clamp(min=1e-12).log()
 
     def predictive(self, batch):
-        """Mean and variance of the traces over posterior samples, each (B, T, N)."""
+        """Mean and standard deviation of the traces over posterior samples, each (B, T, N)."""
+        offset, unit = self._units(batch)
 
         def moments(drawn):
             parameters = self._decode_all(drawn.factors, batch)
-            rates, noise = self.likelihood.mean(*parameters), self.likelihood.variance(*parameters)
-            return {"rates": rates, "square": rates.square(), "noise": noise}
+            moved = (self.likelihood.mean(*parameters) - offset[:, None]) / unit[:, None]
+            noise = self.likelihood.std(*parameters) / unit[:, None]
+            return {"rates": moved, "square": moved.square() + noise.square()}
 
-        found = self._average(batch, moments)
-        return found["rates"], _variance(found) + found["noise"]
+        return _mean_and_std(self._average(batch, moments), offset, unit)
 
     def bound(self, batch):
         """Evidence lower bound of each time step in nats, (B, T).
@@ -101,16 +102,17 @@ class PosteriorAverages:
     def infer(self, batch):
         """Named outputs of each time step, for `infer_windows`."""
         path = self.mean_path(batch)
+        offset, unit = self._units(batch)
 
         def moments(drawn):
-            rates = self._rates(drawn.factors, batch)
+            moved = (self._rates(drawn.factors, batch) - offset[:, None]) / unit[:, None]
             spread = (drawn.factors - path.factors[:, None]).square()
             more = self.other_rates(drawn, batch)
-            return {"rates": rates, "square": rates.square(), "spread": spread, **more}
+            return {"rates": moved, "square": moved.square(), "spread": spread, **more}
 
         found = self._average(batch, moments)
-        rates_std, factors_std = _variance(found).sqrt(), found.pop("spread").sqrt()
-        del found["square"]
+        found["rates"], rates_std = _mean_and_std(found, offset, unit)
+        factors_std = found.pop("spread").sqrt()
         n_steps = batch.valid.shape[1]
         # Where there is no z yet, there is nothing to be unsure of either.
         dynamic_std = torch.where(path.steps[..., None], path.dynamic.std, 0.0)
@@ -187,6 +189,18 @@ class PosteriorAverages:
         drive = Normal(dynamic, torch.zeros_like(dynamic))
         return self.generator.unroll(static, drive, stimulus, None).factors
 
+    def _units(self, batch):
+        """What traces are measured from and in, before they are squared, (B, 1, N) each.
+
+        Squares of others overflow, or hide a small spread around a large mean. Rates, which must
+        not become negative by rounding, stay as they are.
+        """
+        rows = batch.neurons.clamp(min=0)
+        offset, unit = self.offset[rows][:, None], self.scale[rows][:, None]
+        if self.likelihood.has_log_link:
+            return torch.zeros_like(offset), torch.ones_like(unit)
+        return offset, unit
+
     def _rates(self, factors, batch):
         """Expected traces of factors of all draws, (B, draws, T, N)."""
         return self.likelihood.mean(*self._decode_all(factors, batch))
@@ -199,9 +213,10 @@ class PosteriorAverages:
         return location, None if log_scale is None else log_scale[:, None]
 
 
-def _variance(found):
-    """Variance of rates over posterior samples, from their mean and mean square."""
-    return (found["square"] - found["rates"].square()).clamp(min=0)
+def _mean_and_std(found, offset, unit):
+    """Mean and standard deviation of traces, from averages of what `_units` makes of them."""
+    mean, square = found["rates"], found.pop("square")
+    return offset + unit * mean, unit * (square - mean.square()).clamp(min=0).sqrt()
 
 
 def _fixed_noise(stream, n_steps, n_pairs, size, like):

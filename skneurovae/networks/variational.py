@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skneurovae.common.randomness import randn_like
 from skneurovae.networks.base import LatentNetwork
 from skneurovae.networks.belief import Belief
 from skneurovae.objectives import (
@@ -51,7 +52,7 @@ class Posterior:
 
     def draw(self):
         """One draw of z_t at every time step, each from its marginal."""
-        noise = torch.randn_like(self.mean)[..., None]
+        noise = randn_like(self.mean)[..., None]
         deviation = (self.belief.marginal_factor() @ noise)[..., 0]
         return self.mean + torch.exp(self.log_stretch) * deviation
 
@@ -157,18 +158,26 @@ class VariationalNetwork(LatentNetwork):
         return total / count - posterior.kl(self.prior, batch.valid)
 
     def predictive(self, batch):
-        """Mean and variance of the traces given what the batch shows, each (B, T, N).
+        """Mean and standard deviation of the traces given what the batch shows, each (B, T, N).
 
-        Latents are integrated out by cubature: exact where the decoder is linear.
+        Latents are integrated out by cubature: exact where the decoder is linear. Squares are of
+        distances from what the posterior mean decodes to, in units of the neurons: others would
+        overflow, or hide a small spread around a large mean. Rates, which must not become negative
+        by rounding, are added up as they are.
         """
-        count, mean, square, noise = 0, 0.0, 0.0, 0.0
-        for latents in self.posterior(batch).cubature():
+        posterior, unit = self.posterior(batch), self.unit(batch)
+        center = 0.0
+        if not self.likelihood.has_log_link:
+            center = self.likelihood.mean(*self.decode(posterior.mean, batch))
+        count, shift, square = 0, 0.0, 0.0
+        for latents in posterior.cubature():
             parameters = self.decode(latents, batch)
-            expected = self.likelihood.mean(*parameters)
-            noise = noise + self.likelihood.variance(*parameters)
-            mean, square, count = mean + expected, square + expected.square(), count + 1
-        mean = mean / count
-        return mean, (square / count - mean.square()).clamp(min=0) + noise / count
+            moved = (self.likelihood.mean(*parameters) - center) / unit
+            noise = self.likelihood.std(*parameters) / unit
+            shift, square = shift + moved, square + moved.square() + noise.square()
+            count += 1
+        shift = shift / count
+        return center + unit * shift, unit * (square / count - shift.square()).clamp(min=0).sqrt()
 
     @torch.no_grad()
     def evaluate(self, batch):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skneurovae.common.randomness import randn, randn_like
+
 __all__ = ["DiagonalNormal", "HierarchicalNormal", "RecurrentPrior", "normal_kl"]
 
 _START = 0.01  # standard deviation of the vectors of sequences before training
@@ -88,7 +90,7 @@ class DiagonalNormal(nn.Module):
 
     @torch.no_grad()
     def sample(self, n_windows: int) -> Tensor:
-        """Draw with torch's global random state.
+        """Draw with the random numbers of `skneurovae.common.randomness`.
 
         Parameters
         ----------
@@ -99,9 +101,7 @@ class DiagonalNormal(nn.Module):
         -------
         Tensor of shape (n_windows, n_components)
         """
-        noise = torch.randn(
-            n_windows, len(self.mean), device=self.mean.device, dtype=self.mean.dtype
-        )
+        noise = randn(n_windows, len(self.mean), device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
 
@@ -172,7 +172,7 @@ class RecurrentPrior(nn.Module):
 
     @torch.no_grad()
     def sample(self, n_windows: int, n_timesteps: int) -> Tensor:
-        """Draw paths with torch's global random state.
+        """Draw paths, with the random numbers of `skneurovae.common.randomness`.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class RecurrentPrior(nn.Module):
         for _ in range(n_timesteps):
             hidden, state = self.rnn(step, state)
             mean, log_variance = self._split(hidden)
-            step = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+            step = mean + torch.exp(0.5 * log_variance) * randn_like(mean)
             path.append(step)
         return torch.cat(path, dim=1)
 
@@ -232,7 +232,7 @@ class HierarchicalNormal(nn.Module):
         self.variance = variance
         # All close together: vectors drawn from N(0, 1) would be a random code of the sequences,
         # from which the decoder first would have to learn each one by heart.
-        self.table = nn.Parameter(_START * torch.randn(n_sequences, n_components))
+        self.table = nn.Parameter(_START * randn(n_sequences, n_components))
 
     def kl(self, mean: Tensor, log_variance: Tensor, sequence: Tensor | None = None) -> Tensor:
         """``KL(q || p)``, in closed form.
@@ -302,7 +302,9 @@ class HierarchicalNormal(nn.Module):
 
     @torch.no_grad()
     def sample(self, n_sequences: int, n_segments: int) -> Tensor:
-        """Draw segments of new sequences with torch's global random state.
+        """Draw segments of new sequences.
+
+        With the random numbers of `skneurovae.common.randomness`.
 
         Parameters
         ----------
@@ -315,6 +317,6 @@ class HierarchicalNormal(nn.Module):
         """
         like = {"device": self.table.device, "dtype": self.table.dtype}
         n_components = self.table.shape[1]
-        vectors = torch.randn(n_sequences, 1, n_components, **like)
-        noise = torch.randn(n_sequences, n_segments, n_components, **like)
+        vectors = randn(n_sequences, 1, n_components, **like)
+        noise = randn(n_sequences, n_segments, n_components, **like)
         return vectors + math.sqrt(self.variance) * noise

@@ -11,9 +11,15 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import Gamma as GammaLaw
 from torch.nn import functional as F
 
+from skneurovae.common.randomness import (
+    exponential_like,
+    poisson,
+    rand_like,
+    randn_like,
+    standard_gamma,
+)
 from skneurovae.objectives.masked import soft_cap
 
 __all__ = [
@@ -90,8 +96,10 @@ class Likelihood:
         """
         return location
 
-    def variance(self, location: Tensor, log_scale: Tensor | None = None) -> Tensor:
-        """Variance of the traces, in squared units of the recording.
+    def std(self, location: Tensor, log_scale: Tensor | None = None) -> Tensor:
+        """Standard deviation of the traces, in the units of the recording.
+
+        It is never made of squares in these units, which traces above 1e19 have not in float32.
 
         Parameters
         ----------
@@ -104,11 +112,11 @@ class Likelihood:
             Of the broadcast shape.
         """
         location, log_scale = torch.broadcast_tensors(location, log_scale)
-        return self._unit_variance * torch.exp(2 * log_scale)
+        return math.sqrt(self._unit_variance) * torch.exp(log_scale)
 
     @torch.no_grad()
     def sample(self, location: Tensor, log_scale: Tensor | None = None) -> Tensor:
-        """Draw traces with torch's global random state.
+        """Draw traces, with the random numbers of `skneurovae.common.randomness`.
 
         Parameters
         ----------
@@ -134,7 +142,7 @@ class Gaussian(Likelihood):
         return -0.5 * (residual.square() + _LOG_2PI) - log_scale
 
     def _unit_sample(self, like):
-        return torch.randn_like(like)
+        return randn_like(like)
 
 
 class Huber(Likelihood):
@@ -161,12 +169,10 @@ class Huber(Likelihood):
         return -near * (distance - 0.5 * near) - self._log_norm - log_scale
 
     def _unit_sample(self, like):
-        near = math.sqrt(2) * torch.erfinv(
-            torch.empty_like(like).uniform_(-1, 1) * math.erf(math.sqrt(0.5))
-        )
-        far = (1 + torch.empty_like(like).exponential_()) * torch.randn_like(like).sign()
+        near = math.sqrt(2) * torch.erfinv((2 * rand_like(like) - 1) * math.erf(math.sqrt(0.5)))
+        far = (1 + exponential_like(like)) * randn_like(like).sign()
         share = self._center / (self._center + self._tails)
-        return torch.where(torch.rand_like(like) < share, near, far)
+        return torch.where(rand_like(like) < share, near, far)
 
 
 class StudentT(Likelihood):
@@ -187,7 +193,7 @@ class StudentT(Likelihood):
 
     def _unit_sample(self, like):
         half_df = torch.full_like(like, self.df / 2)
-        return torch.randn_like(like) * _unit_gamma(half_df).rsqrt()
+        return randn_like(like) * _unit_gamma(half_df).rsqrt()
 
 
 class _LogLink(Likelihood):
@@ -238,9 +244,9 @@ class Gamma(_LogLink):
         # Outside of the support nothing has a density; NaN is what `masked_sum` leaves out.
         return torch.where(traces > 0, log_prob, math.nan)
 
-    def variance(self, location, log_scale):
-        """Variance of the traces; see `Likelihood.variance`."""
-        return torch.exp(self._capped(log_scale)) * self.mean(location).square()
+    def std(self, location, log_scale):
+        """Standard deviation of the traces; see `Likelihood.std`."""
+        return torch.exp(0.5 * self._capped(log_scale)) * self.mean(location)
 
     @torch.no_grad()
     def sample(self, location, log_scale):
@@ -268,14 +274,14 @@ class Poisson(_Count):
         log_rate = self._log_rate(location)
         return traces * log_rate - torch.exp(log_rate) - torch.lgamma(traces + 1)
 
-    def variance(self, location, log_scale=None):
-        """Variance of the counts, which is their mean; see `Likelihood.variance`."""
-        return self.mean(location)
+    def std(self, location, log_scale=None):
+        """Standard deviation of the counts, the root of their mean; see `Likelihood.std`."""
+        return self.mean(location).sqrt()
 
     @torch.no_grad()
     def sample(self, location, log_scale=None):
         """Draw counts; see `Likelihood.sample`."""
-        return torch.poisson(self.mean(location))
+        return poisson(self.mean(location))
 
 
 class NegativeBinomial(_Count):
@@ -307,23 +313,22 @@ class NegativeBinomial(_Count):
             + _log_rising_ratio(traces, shape)
         )
 
-    def variance(self, location, log_scale):
-        """Variance of the counts; see `Likelihood.variance`."""
+    def std(self, location, log_scale):
+        """Standard deviation of the counts; see `Likelihood.std`."""
         mean = self.mean(location)
-        return mean + torch.exp(self._log_dispersion(log_scale)) * mean.square()
+        return (mean + torch.exp(self._log_dispersion(log_scale)) * mean.square()).sqrt()
 
     @torch.no_grad()
     def sample(self, location, log_scale):
         """Draw counts as Poisson counts of a gamma distributed rate; see `Likelihood.sample`."""
         mean, log_scale = torch.broadcast_tensors(self.mean(location), log_scale)
         log_dispersion = self._log_dispersion(log_scale)
-        return torch.poisson(mean * _unit_gamma(torch.exp(-log_dispersion)))
+        return poisson(mean * _unit_gamma(torch.exp(-log_dispersion)))
 
 
 def _unit_gamma(shape: Tensor) -> Tensor:
     """Gamma draws of mean one."""
-    # Validation would wait for the device, once for every call.
-    return GammaLaw(shape, shape, validate_args=False).sample()
+    return standard_gamma(shape) / shape
 
 
 def _log_rising_ratio(counts: Tensor, shape: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skneurovae.common.randomness import randn
+
 __all__ = ["MarkovPrior", "StandardNormal", "StationaryAR1"]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -125,7 +127,7 @@ class MarkovPrior(nn.Module):
 
     @torch.no_grad()
     def sample(self, n_windows: int, n_timesteps: int) -> Tensor:
-        """Draw paths with torch's global random state.
+        """Draw paths, with the random numbers of `skneurovae.common.randomness`.
 
         Parameters
         ----------
@@ -138,7 +140,7 @@ class MarkovPrior(nn.Module):
             On the device and in the dtype of the module, without gradient.
         """
         phi, scale = self.phi, self.innovation_variance.sqrt()
-        path = torch.randn(
+        path = randn(
             n_windows, n_timesteps, len(phi), device=phi.device, dtype=phi.dtype
         ) * torch.cat([torch.ones_like(scale)[None], scale.expand(n_timesteps - 1, -1)])
         # After each pass a step holds the innovations of twice as many steps before it, so that
@@ -215,7 +217,7 @@ class StationaryAR1(MarkovPrior):
         trainable: bool = True,
     ):
         super().__init__()
-        start = torch.as_tensor(time_constant, dtype=torch.get_default_dtype())
+        start = torch.as_tensor(time_constant, dtype=torch.float32)
         if not (torch.isfinite(start) & (start > 0)).all():
             raise ValueError(
                 f"time_constant must be positive and finite, got {time_constant!r} time steps"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skneurovae.common.randomness import randperm
 from skneurovae.recordings.strips import lay_out
 
 __all__ = ["Batch", "RecordingStore", "make_batches"]
@@ -235,7 +236,7 @@ def make_batches(plan, store, batch_size, *, shuffle, generator=None):
     shuffle : bool
         Draw which windows go together, and the order of the batches.
     generator : torch.Generator, default=None
-        On the CPU, for the shuffling; PyTorch's global one by default.
+        On the CPU, for the shuffling; that of `skneurovae.common.randomness` by default.
 
     Returns
     -------
@@ -243,7 +244,7 @@ def make_batches(plan, store, batch_size, *, shuffle, generator=None):
         Rows of the plan; each row is in one block.
     """
     if shuffle:
-        plan = plan[torch.randperm(len(plan), generator=generator).numpy()]
+        plan = plan[randperm(len(plan), generator).numpy()]
     widths = _size_classes(np.array(store.n_neurons)[plan[:, 0]])
     lengths = _size_classes(plan[:, 2] - plan[:, 1])
     blocks = []
@@ -251,7 +252,7 @@ def make_batches(plan, store, batch_size, *, shuffle, generator=None):
         alike = plan[(widths == width) & (lengths == length)]
         blocks += np.array_split(alike, -(-len(alike) // batch_size))
     if shuffle:
-        blocks = [blocks[i] for i in torch.randperm(len(blocks), generator=generator)]
+        blocks = [blocks[i] for i in randperm(len(blocks), generator)]
     return blocks
 
 

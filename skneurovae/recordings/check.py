@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
+from skneurovae.common.missing import is_missing, missing_entries, plain_array
 from skneurovae.recordings.recording import Recording
 
 FLOATS = [np.float64, np.float32]  # other types become the first
@@ -59,9 +60,11 @@ def check_recordings(
     Parameters
     ----------
     X : array, DataFrame or list
-        Traces, time first; NaN = not observed. A 2-D array or DataFrame is one recording of shape
-        (n_timesteps, n_neurons); a 3-D array, a list of 2-D arrays or DataFrames, or a list of
-        `Recording` is many. Names of the columns of a DataFrame are identities.
+        Traces, time first; NaN = not observed, as are masked entries of a NumPy masked array, None
+        and the missing values of pandas and polars, here and in `behavior`. A 2-D array or
+        DataFrame is one recording of shape (n_timesteps, n_neurons); a 3-D array, a list of 2-D
+        arrays or DataFrames, or a list of `Recording` is many. Names of the columns of a DataFrame
+        are identities.
     mask : array of bool or list, default=None
         Shape of the traces, True = observed. It is folded into NaN, in a copy.
     behavior : array of shape (n_timesteps, n_behaviors) or (n_timesteps,), or list, default=None
@@ -69,15 +72,17 @@ def check_recordings(
     stimulus : array of shape (n_timesteps, n_stimuli) or (n_timesteps,), or list, default=None
         Finite. All recordings have it, or none.
     identities : array of shape (n_neurons,) or list, default=None
-        Strings, "" = unknown, or integers, 0 = unknown. They take the place of the names of the
-        columns. One array may serve all recordings.
+        Strings, "" = unknown, or integers below 2**63, 0 = unknown; so is what is missing, such as
+        NaN or None. They take the place of the names of the columns. One array may serve all
+        recordings.
     estimator : object, default=None
         Estimator that gets `n_behaviors_in_`, `n_stimuli_in_`, and, where neurons are told apart
         by their column alone or by the names of one DataFrame, `n_features_in_` and
         `feature_names_in_`.
     reset : bool, default=True
         True in `fit`: set these attributes, and refuse recordings in which nothing is observed.
-        False: compare with them; behavior may be absent.
+        False: compare with them. Behavior may be absent, and is dropped where `fit` had none, so
+        that one set of recordings serves models fitted with and without.
 
     Returns
     -------
@@ -106,7 +111,7 @@ def check_recordings(
     >>> form.wrap([r.traces[:, :2] for r in recordings]).shape
     (2, 50, 2)
     """
-    form = Form(_kind(X))
+    form = Form(kind_of(X))
     if form.kind == "array":
         items, identities = [_one_array(X, identities, estimator, reset)], None
     else:
@@ -120,6 +125,8 @@ def check_recordings(
         for index, (item, *values) in enumerate(zip(items, *spread))
     ]
     _check_labels_alike(recordings)
+    if estimator is not None and not reset and estimator.n_behaviors_in_ == 0:
+        recordings = [recording.replace(behavior=None) for recording in recordings]
     n_behaviors = _width(recordings, "behavior")
     n_stimuli = _width(recordings, "stimulus")
     if estimator is not None and reset:
@@ -131,7 +138,14 @@ def check_recordings(
     return recordings, form
 
 
-def _kind(X):
+def kind_of(X):
+    """Whether X is a 2-D "array", a "stack" of them in three dimensions, or a "list".
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    """
     if isinstance(X, list):
         # Nested lists of numbers are a 2-D array to scikit-learn.
         rows = all(isinstance(item, (list, tuple)) and not _nested(item) for item in X)
@@ -147,22 +161,25 @@ def _kind(X):
 
 
 def _nested(item):
-    return any(isinstance(entry, (list, tuple, np.ndarray)) for entry in item)
+    return any(isinstance(e, (list, tuple)) or len(getattr(e, "shape", ())) for e in item)
 
 
 def _one_array(X, identities, estimator, reset):
     """Recording of a 2-D array or DataFrame, checked by scikit-learn and with its messages."""
-    settings = {"dtype": FLOATS, "ensure_all_finite": "allow-nan"}
+    _refuse_epochs(X, "X")
+    traces = check_array(
+        _plain(X, "X"), estimator=estimator, input_name="X", dtype=FLOATS,
+        ensure_all_finite="allow-nan",
+    )  # fmt: skip
     # Where neurons are found by identity, their number may differ from that in fit.
     as_in_fit = not reset and identities is None and hasattr(estimator, "n_features_in_")
     if estimator is not None and (reset or as_in_fit):
-        traces = validate_data(estimator, X, reset=reset, **settings)
-    else:
-        traces = check_array(X, estimator=estimator, input_name="X", **settings)
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
     if as_in_fit:
         # scikit-learn has compared columns and names with those of fit, and warned.
         identities = getattr(estimator, "feature_names_in_", None)
-    elif identities is None:
+    if identities is None and (not as_in_fit or hasattr(X, "time_support")):
+        # scikit-learn knows nothing of the names of pynapple's time series.
         identities = _column_names(X, 0)
     return Recording(traces, identities=identities)
 
@@ -191,7 +208,8 @@ def _spread(name, value, items, kind):
 
 def _is_vector(value):
     if isinstance(value, list):
-        return all(isinstance(label, (str, Integral)) for label in value)
+        known = [isinstance(label, (str, Integral)) for label in value]
+        return any(known) and all(k or is_missing(label) for k, label in zip(known, value))
     return np.ndim(value) == 1
 
 
@@ -228,12 +246,34 @@ def _check_recording(item, index, given, reset):
     )
 
 
+def _plain(value, what):
+    """What scikit-learn takes for an array as it is, missing entries as NaN or None."""
+    if isinstance(value, np.matrix):  # which scikit-learn refuses
+        return value
+    try:
+        array = plain_array(value)
+    except ValueError as error:
+        raise ValueError(f"{what} must be an array: {error}") from error
+    return array if array.ndim else value
+
+
+def _refuse_epochs(value, what):
+    """Refuse time series of pynapple that have gaps: windows and lags would reach across them."""
+    support = getattr(value, "time_support", None)
+    if support is not None and len(support) > 1:
+        raise ValueError(
+            f"{what} must be one continuous recording, but {len(support)} epochs were found; give "
+            "a list with one recording for each, [x.restrict(epoch) for epoch in x.time_support]."
+        )
+
+
 def _floats(value, what):
     """Array of floats; scikit-learn's message, if any, in one line that begins with `what`."""
+    _refuse_epochs(value, what)
     try:
         return check_array(
-            value, dtype=FLOATS, ensure_all_finite=False, ensure_2d=False, allow_nd=True,
-            ensure_min_samples=0, ensure_min_features=0,
+            _plain(value, what), dtype=FLOATS, ensure_all_finite=False, ensure_2d=False,
+            allow_nd=True, ensure_min_samples=0, ensure_min_features=0,
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -253,7 +293,7 @@ def _check_traces(value, mask, index, reset):
     if not finite and np.isinf(traces).any():
         raise ValueError(f"{what} hold infinity; give finite values, NaN = not observed.")
     if mask is not None:
-        observed = np.asarray(mask)
+        observed = np.asarray(_plain(mask, f"mask of recording {index}"))
         if observed.shape != traces.shape:
             raise ValueError(
                 f"mask of recording {index} must have the shape {traces.shape} of its traces, "
@@ -292,23 +332,26 @@ def _check_identities(value, index, n_neurons):
         return None
     what = f"identities of recording {index}"
     # As objects, since NumPy would turn a mixture of strings and integers into strings.
-    labels = np.array(value, dtype=object)
+    labels = np.array(value if isinstance(value, list) else plain_array(value), dtype=object)
     if labels.shape != (n_neurons,):
         raise ValueError(
             f"{what} must have shape ({n_neurons},), one per neuron; got {labels.shape}."
         )
-    labels = labels.tolist()
-    if all(isinstance(label, str) for label in labels):
-        return np.array(labels, dtype=str)
-    if not all(isinstance(n, Integral) and not isinstance(n, (bool, np.bool_)) for n in labels):
-        odd = next((label for label in labels if not isinstance(label, (str, Integral))), labels[0])
+    unknown, labels = missing_entries(labels), labels.tolist()
+    known = [label for label, lacks in zip(labels, unknown) if not lacks]
+    if all(isinstance(label, str) for label in known):
+        return np.array(["" if u else label for label, u in zip(labels, unknown)], dtype=str)
+    if not all(isinstance(n, Integral) and not isinstance(n, (bool, np.bool_)) for n in known):
+        odd = next((label for label in known if not isinstance(label, (str, Integral))), known[0])
         raise TypeError(
             f'{what} must be all strings ("" = unknown) or all integers (0 = unknown); '
             f"got {odd!r} among them."
         )
-    if min(labels) < 0:
-        raise ValueError(f"{what} must not be negative; got {min(labels)} (0 = unknown).")
-    return np.array(labels, dtype=np.int64)
+    if min(known) < 0:
+        raise ValueError(f"{what} must not be negative; got {min(known)} (0 = unknown).")
+    if max(known) >= 2**63:
+        raise ValueError(f"{what} must be below 2**63; got {max(known)}.")
+    return np.array([0 if u else label for label, u in zip(labels, unknown)], dtype=np.int64)
 
 
 def _column_names(table, index):

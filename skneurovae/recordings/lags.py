@@ -6,8 +6,10 @@ from numbers import Integral
 
 import numpy as np
 
+LONGEST = 1_000_000  # time steps
 
-def check_lags(lags, name="lags"):
+
+def check_lags(lags, name="lags", *, past=False):
     """Turn `lags` into an array.
 
     Parameters
@@ -16,6 +18,8 @@ def check_lags(lags, name="lags"):
         In time steps, positive = past. An int n means -n, ..., n.
     name : str, default="lags"
         Of the parameter, for the message.
+    past : bool, default=False
+        An int n means 1, ..., n.
 
     Returns
     -------
@@ -24,17 +28,36 @@ def check_lags(lags, name="lags"):
     Raises
     ------
     ValueError
-        If `lags` is negative, empty, not whole or holds a lag twice.
+        If `lags` is negative, empty, not whole, holds a lag twice or one beyond a million.
     """
-    if isinstance(lags, Integral) and not isinstance(lags, bool) and lags >= 0:
-        return np.arange(-lags, lags + 1)
+    least = 1 if past else 0
+    if isinstance(lags, Integral) and not isinstance(lags, bool) and least <= lags <= LONGEST:
+        return np.arange(1 if past else -lags, lags + 1)
     values = np.asarray(lags)
-    whole = values.ndim == 1 and values.size > 0 and values.dtype.kind in "iu"
-    if not whole or len(np.unique(values)) < len(values):
+    whole = values.size > 0 and values.dtype.kind in "iu"
+    if whole and np.abs(values).max() > LONGEST:
+        raise ValueError(f"{name} must be at most {LONGEST} time steps; got {lags!r}.")
+    if not whole or values.ndim != 1 or len(np.unique(values)) < len(values):
         raise ValueError(
-            f"{name} must be an int of 0 or more or a list of different ints; got {lags!r}."
+            f"{name} must be an int of {least} or more or a list of different ints; got {lags!r}."
         )
     return values.astype(int)
+
+
+def reached(lags, lengths):
+    """Which lags stay inside at least one of some recordings; the others have nothing to give.
+
+    Parameters
+    ----------
+    lags : ndarray of int of shape (n_lags,)
+    lengths : sequence of int
+        Time steps of the recordings.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_lags,)
+    """
+    return np.abs(lags) < max(lengths)
 
 
 def lagged(values, lags):

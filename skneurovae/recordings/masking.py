@@ -8,6 +8,8 @@ from numbers import Real
 
 import torch
 
+from skneurovae.common.randomness import rand
+
 __all__ = ["HidingSchedule", "check_shares"]
 
 
@@ -91,7 +93,7 @@ class HidingSchedule:
         batch : Batch
             What it shows is the most that stays shown.
         generator : torch.Generator, default=None
-            On the device of the batch; the global one of that device by default.
+            On the device of the batch; that of `skneurovae.common.randomness` by default.
 
         Returns
         -------
@@ -100,7 +102,7 @@ class HidingSchedule:
         """
 
         def uniform(*shape):
-            return torch.rand(shape, generator=generator, device=batch.traces.device)
+            return rand(*shape, device=batch.traces.device, generator=generator)
 
         n_windows, n_behaviors = len(batch.shown), batch.behavior.shape[2]
 

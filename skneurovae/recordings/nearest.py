@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from scipy.spatial import cKDTree
 
+from skneurovae.common.randomness import rand
+
 __all__ = ["Nearest", "pick"]
 
 
 def pick(count):
     """Integers below each entry of `count`, uniformly drawn; 0 where `count` is 0."""
-    chance = torch.rand(count.shape, device=count.device, dtype=_float(count.device))
+    chance = rand(*count.shape, device=count.device, dtype=_float(count.device))
     # Rounding must not reach the count itself.
     return (chance * count).long().minimum(count - 1).clamp(min=0)
 
@@ -87,7 +89,7 @@ class Nearest:
             distance, chosen = gap.topk(2, 1, largest=False)
             groups = near.gather(1, chosen)
         # Halfway between two values neither is preferred.
-        coin = torch.rand(len(groups), device=queries.device) < 0.5
+        coin = rand(len(groups), device=queries.device) < 0.5
         swap = (distance[:, 0] == distance[:, 1]) & coin
         return torch.where(swap[:, None], groups.flip(1), groups).T
 

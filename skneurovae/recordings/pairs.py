@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from skneurovae.common.moments import column_moments, unit_of
+from skneurovae.common.randomness import rand, randint, randn_like
 from skneurovae.recordings.nearest import Nearest, pick
 
 __all__ = ["PairSampler", "Pairing"]
@@ -147,13 +149,13 @@ class PairSampler:
         valid &= np.bincount(strata[valid], minlength=strata.max() + 1)[strata] > 1
         if not valid.any():
             raise ValueError(
-                f"conditional={self.pairing.conditional!r} finds no pair: fewer than two "
-                "time steps have behavior in all channels in use, or no two share their labels."
+                f"conditional={self.pairing.conditional!r} finds no pair: of n_samples = "
+                f"{len(table)} time steps, fewer than two have behavior in all channels in use, or "
+                "no two share their labels."
             )
         numbers = [i for i in range(len(used)) if i not in labels]
         raw = np.where(valid[:, None], table[:, numbers], 0).astype(float)
-        scale = raw[valid].std(0)
-        self._scale = self._tensor(np.where(scale > 0, scale, 1.0))
+        self._scale = self._tensor(unit_of(column_moments(raw[valid])[1]))
         self._period = self._tensor(
             np.array([self.pairing.circular.get(used[i], np.nan) for i in numbers])
         )
@@ -170,8 +172,9 @@ class PairSampler:
         """Steps at whose end a change over each time offset is known."""
         self._ends = []
         for offset in self.pairing.time_offset:
-            before = np.concatenate([np.zeros(offset, dtype=bool), valid[:-offset]])
-            ends = np.flatnonzero(valid & (place >= offset) & before[: len(valid)])
+            before = np.zeros_like(valid)
+            before[offset:] = valid[:-offset]
+            ends = np.flatnonzero(valid & (place >= offset) & before)
             if not len(ends):
                 raise ValueError(
                     f"time_offset={offset} needs a longer recording: no two time steps that far "
@@ -209,6 +212,13 @@ class PairSampler:
         self._n_blocks = self._tensor(blocks)
         self._first_block = self._tensor(np.cumsum(blocks) - blocks)
 
+    def shape(self, batch_size):
+        """Sessions of a batch, and references of each of them."""
+        # Where behavior is what sessions share, a batch of one would not bring them together.
+        least = 1 if self.pairing.within else 2
+        n_sessions = min(len(self._sessions), max(least, batch_size // LEAST_REFERENCES))
+        return n_sessions, max(1, batch_size // n_sessions)
+
     def draw(self, n_steps, batch_size):
         """Draw batches.
 
@@ -225,12 +235,8 @@ class PairSampler:
             Time steps: references, positives and negatives, as numbered through all recordings;
             `n_sessions` is that of a batch.
         """
-        n_all = len(self._sessions)
-        # Where behavior is what sessions share, a batch of one would not bring them together.
-        least = 1 if self.pairing.within else 2
-        n_sessions = min(n_all, max(least, batch_size // LEAST_REFERENCES))
-        n = max(1, batch_size // n_sessions)
-        turns = torch.rand(n_steps, n_all, device=self.device).argsort(1)[:, :n_sessions]
+        n_sessions, n = self.shape(batch_size)
+        turns = rand(n_steps, len(self._sessions), device=self.device).argsort(1)[:, :n_sessions]
         session = self._sessions[turns]
         reference, negative = self._from_prior(session, n), self._from_prior(session, n)
         if self.pairing.within:
@@ -247,14 +253,14 @@ class PairSampler:
 
     def _later(self, steps):
         offsets = torch.tensor(self.pairing.time_offset, device=self.device)
-        return steps + offsets[torch.randint(len(offsets), steps.shape, device=self.device)]
+        return steps + offsets[randint(0, len(offsets), steps.shape, self.device)]
 
     def _alike(self, reference, session):
         """Positive of each reference, in the session that a permutation assigns to it."""
         n_steps, n_sessions, n = reference.shape
         assigned = session[..., None].expand_as(reference).reshape(n_steps, -1)
         if n_sessions > 1:
-            order = torch.rand(assigned.shape, device=self.device).argsort(1)
+            order = rand(*assigned.shape, device=self.device).argsort(1)
             assigned = assigned.gather(1, order)
         reference, assigned = reference.reshape(-1), assigned.reshape(-1)
         queries = self._queries(reference)
@@ -277,13 +283,13 @@ class PairSampler:
         """Behavior to look for."""
         raw = self._raw[reference]
         if self.pairing.conditional == "delta":
-            raw = raw + self.pairing.delta * torch.randn_like(raw)
+            raw = raw + self.pairing.delta * randn_like(raw)
         elif self.pairing.conditional == "time_delta":
-            which = torch.randint(len(self._ends), reference.shape, device=self.device)
+            which = randint(0, len(self._ends), reference.shape, self.device)
             change = torch.zeros_like(raw)
             for number, (offset, ends) in enumerate(zip(self.pairing.time_offset, self._ends)):
                 rows = (which == number).nonzero()[:, 0]
-                end = ends[torch.randint(len(ends), rows.shape, device=self.device)]
+                end = ends[randint(0, len(ends), rows.shape, self.device)]
                 change[rows] = self._raw[end] - self._raw[end - offset]
             raw = raw + change
         return self._place(raw)

@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 
+from skneurovae.common.data_warning import level_of_caller
+
 
 class NeuronVocabulary:
     """Map every neuron of every recording to a row of per-neuron parameters.
@@ -199,6 +201,5 @@ def _warn(unknown, n_unlabeled):
         parts.append(f"identities {', '.join(map(str, unknown[:5]))}{more}")
     if n_unlabeled:
         parts.append(f"{n_unlabeled} neurons without identity (session= tells them by column)")
-    warnings.warn(
-        f"Unknown to the model and left out: {' and '.join(parts)}.", UserWarning, stacklevel=4
-    )
+    text = f"Unknown to the model and left out: {' and '.join(parts)}."
+    warnings.warn(text, UserWarning, stacklevel=level_of_caller())

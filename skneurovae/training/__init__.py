@@ -1,7 +1,8 @@
-"""Training: the one loop, its settings and schedule, device and seed."""
+"""Training: the one loop, its settings and schedule, device."""
 
-from skneurovae.training.loop import EpochLog, History, train
-from skneurovae.training.runtime import resolve_device, seeded
+from skneurovae.training.history import EpochLog, History
+from skneurovae.training.loop import train
+from skneurovae.training.runtime import resolve_device
 from skneurovae.training.settings import TrainingSettings
 
-__all__ = ["EpochLog", "History", "TrainingSettings", "resolve_device", "seeded", "train"]
+__all__ = ["EpochLog", "History", "TrainingSettings", "resolve_device", "train"]

@@ -4,89 +4,37 @@ from __future__ import annotations
 
 import copy
 import math
+import time
+import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
+from skneurovae.common.interruption import interrupts_end_training
+from skneurovae.common.randomness import seeded
 from skneurovae.recordings.batches import Batch
-from skneurovae.training.runtime import seeded
+from skneurovae.training.history import EpochLog, History
 from skneurovae.training.schedules import Plateau, learning_rate_at
 from skneurovae.training.settings import TrainingSettings
 
-__all__ = ["EpochLog", "History", "train"]
+__all__ = ["train"]
 
 _MAX_ROLLBACKS = 3
 
 
-@dataclass(frozen=True)
-class EpochLog:
-    """What one epoch came to; ``str(log)`` is one line.
-
-    Parameters
-    ----------
-    epoch, max_iter : int
-        Number of epochs done, and of all.
-    loss : float
-        Mean of the training loss over the steps of the epoch.
-    validation_loss : float or None
-        After the epoch; None without validation.
-    learning_rate : float
-        Of the last step.
-    parts : dict of str to float or ndarray
-        Means of the parts of the loss over the steps; arrays where a part has one value per
-        component.
-    """
-
-    epoch: int
-    max_iter: int
-    loss: float
-    validation_loss: float | None
-    learning_rate: float
-    parts: dict
-
-    def __str__(self):
-        validation = self.validation_loss
-        shown = "" if validation is None else f", validation {validation:.5g}"
-        return (
-            f"epoch {self.epoch}/{self.max_iter}: loss {self.loss:.5g}{shown}, "
-            f"learning rate {self.learning_rate:.2g}"
-        )
-
-
-@dataclass
-class History:
-    """Course of a fit.
-
-    Parameters
-    ----------
-    loss_curve : list of float
-        Training loss of each epoch.
-    validation_scores : list of float
-        Validation loss, lower is better: of the start, then after each epoch. Empty without
-        validation.
-    parts : list of dict
-        Parts of the training loss of each epoch; see `EpochLog`.
-    best_epoch : int
-        Number of epochs after which the weights were what the network has now; 0 = the start.
-    n_rollbacks : int
-        How often training diverged and went back.
-    """
-
-    loss_curve: list[float] = field(default_factory=list)
-    validation_scores: list[float] = field(default_factory=list)
-    parts: list[dict] = field(default_factory=list)
-    best_epoch: int = 0
-    n_rollbacks: int = 0
-
-    @property
-    def n_iter(self):
-        """Number of epochs done."""
-        return len(self.loss_curve)
-
-
 class _Diverged(Exception):
     """A loss or gradient is not finite."""
+
+
+class _Weights(NamedTuple):
+    """Weights and state of the optimizer after an epoch, and the validation loss they have."""
+
+    epoch: int
+    snapshot: tuple
+    score: float = math.inf
+    shares: torch.Tensor | None = None
 
 
 def train(
@@ -110,6 +58,10 @@ def train(
     When a loss or gradient is not finite, training goes back to the weights and the state of the
     optimizer after the last epoch that went well, and on with half the learning rate.
 
+    A `KeyboardInterrupt` ends the training with a warning, and the network keeps the best weights
+    so far. One that comes before the first epoch, or after another, goes on to the caller, and so
+    does every one under `skneurovae.common.interruption.interrupts_go_on`.
+
     Parameters
     ----------
     network : LatentNetwork
@@ -131,6 +83,11 @@ def train(
     -------
     History
 
+    Warns
+    -----
+    ConvergenceWarning
+        If training is interrupted.
+
     Raises
     ------
     ValueError
@@ -139,13 +96,13 @@ def train(
         If the start has no finite validation loss, or training diverges a fourth time. The network
         then has the weights it had when all was well.
     """
+    begun = time.perf_counter()
     n_steps = sum(1 for _ in batches())
     if n_steps == 0:
         raise ValueError("batches() gives no batch; there is nothing to train on.")
     run = _Run(network, batches, settings, n_steps, validate)
     history = History()
-    start = best = run.snapshot()
-    shares = best_shares = None
+    start = _Weights(0, run.snapshot())
     if validate is not None:
         history.validation_scores.append(run.check(None))
         if not math.isfinite(history.validation_scores[0]):
@@ -153,58 +110,82 @@ def train(
                 f"the validation loss of the network is {history.validation_scores[0]} before "
                 "training; the data or the start of the network are not finite."
             )
-        shares = best_shares = run.shares
-    lowest = reference = min(history.validation_scores, default=math.inf)
-    improved_at = 0
-    good = best
-    while history.n_iter < settings.max_iter:
-        try:
-            loss, parts, score = run.epoch(history.n_iter)
-        except _Diverged as error:
-            run.restore(good)
-            if history.n_rollbacks == _MAX_ROLLBACKS:
-                raise FloatingPointError(
-                    f"training diverged {_MAX_ROLLBACKS + 1} times, last in epoch "
-                    f"{history.n_iter + 1} at a learning rate of {run.learning_rate:.2g}: {error}. "
-                    "Lower learning_rate, or bring the traces to a scale near 1."
-                ) from error
-            history.n_rollbacks += 1
-            run.scale /= 2
-            continue
-        good = run.snapshot()
-        history.loss_curve.append(loss)
-        history.parts.append(parts)
-        if validate is None:
-            best, history.best_epoch = good, history.n_iter
-        else:
-            history.validation_scores.append(score)
-            if score < lowest or history.n_iter <= settings.ramp_epochs:
-                best, lowest, history.best_epoch = good, score, history.n_iter
-                best_shares = run.shares
-            if score < reference - settings.tol or history.n_iter <= settings.ramp_epochs:
-                reference, improved_at = score, history.n_iter
-        if settings.annealing and history.n_iter >= settings.cosine_end:
-            run.plateau.update(loss if validate is None else score)
-        stop = False
-        if on_epoch is not None:
-            shown = None if validate is None else score
-            log = EpochLog(history.n_iter, settings.max_iter, loss, shown, run.learning_rate, parts)
-            stop = on_epoch(log)
-        since = history.n_iter - max(improved_at, settings.warmup_end)
-        if stop or (validate is not None and since >= settings.n_iter_no_change):
-            break
-    if validate is not None and trust_start and not _clearly_lower(best_shares, shares):
-        best, history.best_epoch = start, 0
-    run.restore(best)
+        start = start._replace(score=history.validation_scores[0], shares=run.shares)
+    # The start is not among the best: it is compared with them at the end.
+    good, best, n_done = start, None, 0
+    reference, improved_at = start.score, 0
+    interrupted = False
+    try:
+        while history.n_iter < settings.max_iter:
+            try:
+                loss, parts, score = run.epoch(history.n_iter)
+            except _Diverged as error:
+                run.restore(good.snapshot)
+                if history.n_rollbacks == _MAX_ROLLBACKS:
+                    raise FloatingPointError(
+                        f"training diverged {_MAX_ROLLBACKS + 1} times, last in epoch "
+                        f"{history.n_iter + 1} at a learning rate of {run.learning_rate:.2g}: "
+                        f"{error}. Lower learning_rate, or bring the traces to a scale near 1."
+                    ) from error
+                history.n_rollbacks += 1
+                run.scale /= 2
+                continue
+            good = _Weights(history.n_iter + 1, run.snapshot(), score, run.shares)
+            history.loss_curve.append(loss)
+            history.parts.append(parts)
+            if validate is not None:
+                history.validation_scores.append(score)
+            changing = validate is None or good.epoch <= settings.ramp_epochs
+            better = best is None or changing or score < best.score
+            # Together: an interrupt falls before or after the whole of an epoch.
+            best, n_done = good if better else best, good.epoch
+            if changing or score < reference - settings.tol:
+                reference, improved_at = score, n_done
+            if settings.annealing and n_done >= settings.cosine_end:
+                run.plateau.update(loss if validate is None else score)
+            stop = False
+            if on_epoch is not None:
+                shown = None if validate is None else score
+                stop = on_epoch(
+                    EpochLog(
+                        n_done, settings.max_iter, loss, shown, run.learning_rate, parts,
+                        time.perf_counter() - begun,
+                    )
+                )  # fmt: skip
+            since = n_done - max(improved_at, settings.warmup_end)
+            if stop or (validate is not None and since >= settings.n_iter_no_change):
+                break
+    except KeyboardInterrupt:
+        if not interrupts_end_training():
+            raise
+        interrupted = True
+        history.cut(n_done)
+    kept = start if best is None else best
+    if best is not None and validate is not None:
+        history.start_gain = _gain(start, best)
+        if trust_start:
+            kept = best if history.start_gain[0] > history.start_gain[1] else start
+        elif not settings.ramp_epochs:
+            kept = best if best.score < start.score else start
+    run.restore(kept.snapshot)
     run.finish_schedules()
+    history.best_epoch, history.tried_epoch = kept.epoch, 0 if best is None else best.epoch
+    if interrupted:
+        weights = f"those after epoch {kept.epoch}" if kept.epoch else "those of the start"
+        warnings.warn(
+            f"Training was interrupted after {n_done} of {settings.max_iter} epochs; the best "
+            f"weights so far are kept, {weights}.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     return history
 
 
-def _clearly_lower(shares, reference):
-    """Whether the sum of `shares` is below that of `reference` by more than its standard error."""
-    fall = reference - shares
+def _gain(start, best):
+    """By how much the validation loss of `best` is below that of `start`, with standard error."""
+    fall = start.shares - best.shares
     error = fall.std() * math.sqrt(len(fall)) if len(fall) > 1 else 0.0
-    return bool(fall.sum() > error)
+    return float(fall.sum()), float(error)
 
 
 class _Run:
@@ -250,7 +231,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         half = self.settings.precision == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+        # Without its cache of cast weights, which is one for all threads.
+        with torch.autocast(self.device.type, torch.bfloat16, half, cache_enabled=False):
             terms = self.network.loss(batch)
         self.optimizer.zero_grad()
         terms.loss.backward()
@@ -266,7 +248,7 @@ class _Run:
         self.network.eval()
         self.finish_schedules()
         assess = self.validate or (lambda: self.network.loss(batch).loss)
-        with seeded(0, self.device), torch.no_grad():
+        with seeded(0), torch.no_grad():
             self.shares = torch.atleast_1d(torch.as_tensor(assess()))
             return float(self.shares.sum())
 
