@@ -175,7 +175,7 @@ FOREIGN = {
 }  # fmt: skip
 ALLOWED = {
     "networks/recurrent.py": {"normal_"},  # layers are made under `own_defaults`
-    "model_selection/cells.py": {"catch_warnings", "simplefilter"},
+    "model_selection/own_warnings.py": {"simplefilter"},  # one filter for all that record
 }
 
 
