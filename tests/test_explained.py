@@ -1,5 +1,7 @@
 """The one definition of R2 behind the scores: no silent neuron and no short trial rules it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
@@ -9,8 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skneurovae.baselines import MissingFactorAnalysis, Pooled
+from skneurovae.decoding import decoding_quality
 from skneurovae.metrics import (
     behavior_prediction_score,
+    circular_r2,
     co_smoothing_score,
     crps_score,
     forecast_errors,
@@ -18,8 +22,10 @@ from skneurovae.metrics import (
     imputation_score,
     psth_r2,
     psth_score,
+    r2_per_neuron,
     reconstruction_score,
 )
+from skneurovae.metrics.forecast import _skill
 from skneurovae.model_selection import ContiguousSpeckles, HeldOutNeurons, held_out_score
 from skneurovae.recordings import Recording
 
@@ -53,11 +59,15 @@ def made(lengths=(150, 40), n_neurons=4, seed=0):
 def by_hand(truths, guesses, training=None):
     """Pooled R2 with a plain loop over neurons; all recordings are of one session."""
     error = total = 0.0
-    for n in range(truths[0].shape[1]):
+    spreads = [
+        np.nanstd(np.concatenate([t[:, n] for t in truths])) for n in range(len(truths[0].T))
+    ]
+    least = [np.median(spreads)] * len(spreads) if training is None else training
+    for n, spread in enumerate(spreads):
         x = np.concatenate([t[:, n] for t in truths])
         p = np.concatenate([g[:, n] for g in guesses])
         x, p = x[~np.isnan(x)], p[~np.isnan(x)]
-        unit = x.std() if training is None else max(x.std(), training[n])
+        unit = max(spread, least[n])
         error += ((x - p) ** 2).sum() / unit**2
         total += ((x - x.mean()) ** 2).sum() / unit**2
     return 1 - error / total
@@ -153,6 +163,9 @@ def test_a_neuron_that_is_all_but_silent_in_the_test_counts_by_its_share():
     spread = np.append(recording.traces.std(0)[:1], np.ones(9))
     told = Told([guess], spread, [f"s:{n}" for n in range(10)])
     assert co_smoothing_score(told, [Recording(quiet, session="s")]) > score - 1.0
+    # Nor does it rule where nothing is known of training, as behind a pipeline.
+    blind = co_smoothing_score(Told([guess]), [Recording(quiet, session="s")])
+    assert blind > score - 1.0
     # The classical mean is ruled by it.
     mean = co_smoothing_score(told, [Recording(quiet, session="s")], average="mean")
     assert mean < -1e3
@@ -168,9 +181,8 @@ def test_a_neuron_that_fires_only_in_the_test_counts_by_its_share():
     training[0] = 1e-4
     guess[:, 0] = 0.0  # what a model must say of a neuron that was silent
     told = Told([guess], training, [f"s:{n}" for n in range(10)])
-    without = co_smoothing_score(
-        Told([guess[:, 1:]]), [Recording(recording.traces[:, 1:], session="s")]
-    )
+    rest = Told([guess[:, 1:]], training[1:], [f"s:{n}" for n in range(9)])
+    without = co_smoothing_score(rest, [Recording(recording.traces[:, 1:], session="s")])
     share = 1 + recording.traces[:, 0].mean() ** 2 / recording.traces[:, 0].var()
     expected = (9 * without + 1 - share) / 10
     assert co_smoothing_score(told, [recording]) == pytest.approx(expected, abs=1e-9)
@@ -217,13 +229,57 @@ def test_held_out_entries_are_pooled_over_views():
 def test_errors_of_forecasts_are_pooled():
     recordings, guesses = made((200, 120))
     errors = forecast_errors(Pointwise(guesses), recordings, horizon=3, context=10)
-    assert np.isfinite(errors.r2).all()
     silent = [r.replace(traces=r.traces.copy()) for r in recordings]
-    for r in silent:
-        r.traces[r.n_timesteps // 2 :, 0] = 0.1
+    for r in silent:  # one blip, in a hidden end: a ratio of its own would be millions
+        r.traces[:, 0] = 0.1
+        r.traces[11, 0] += 1e-3
     moved = forecast_errors(Pointwise(guesses), silent, horizon=3, context=10)
-    np.testing.assert_allclose(moved.r2, errors.r2, rtol=1)
+    np.testing.assert_allclose(moved.r2, errors.r2, atol=2)
     np.testing.assert_allclose(moved.skill, errors.skill, rtol=1)
+
+
+def test_a_copy_that_makes_no_error_cannot_be_beaten():
+    ends, last, unit = np.full((4, 2), 0.1), np.full((4, 2), 0.1 + 1e-16), np.ones(2)
+    assert np.isnan(_skill([ends], [ends + 1], [last], [unit]))
+    assert _skill([ends], [ends + 1], [last + 0.5], [unit]) == pytest.approx(-3)
+
+
+def test_a_block_that_is_constant_where_it_is_scored_has_no_variance():
+    """What a mean leaves of it is rounding, by which an R2 of -1e30 once came about."""
+    recordings, guesses = made((200,), n_neurons=3)
+    view = next(v for v in ContiguousSpeckles(2).views(recordings) if v.held_out is not None)
+    traces = view.traces.copy()
+    traces[view.held_out] = 0.1
+    with pytest.raises(ValueError, match="no neuron can be scored"):
+        held_out_score(Told(guesses), [dataclasses.replace(view, traces=traces)])
+
+
+def test_animals_without_a_session_have_means_of_their_own():
+    """Knowing how loud each animal is would be no skill."""
+    rng = np.random.default_rng(0)
+    animals = [
+        Recording(rng.standard_normal((50 + i, 3)) + 10 * i, identities=np.array(list("abc")))
+        for i in range(4)
+    ]
+    means = [np.tile(r.traces.mean(0), (r.n_timesteps, 1)) for r in animals]
+    assert co_smoothing_score(Told(means), animals) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("jitter", [1e-9, 1e-8, 1e-5])
+def test_angles_that_hardly_vary_lose_no_digits(jitter):
+    angles = 1 + jitter * np.random.default_rng(0).standard_normal(500)
+    guess = angles + jitter * np.random.default_rng(1).standard_normal(500)
+    expected = r2_score(angles, guess)  # the arc is straight there
+    assert circular_r2(angles, guess) == pytest.approx(expected, abs=0.01)
+    decoded = decoding_quality(angles, guess, "circular")
+    assert decoded[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_rounding_of_single_precision_is_no_variance():
+    trace = np.full((100, 2), 0.1, dtype=np.float32)
+    trace[::2, 0] = np.nextafter(np.float32(0.1), np.float32(1))
+    trace[:, 1] = np.arange(100)
+    assert np.isnan(r2_per_neuron(trace, np.zeros((100, 2)))).tolist() == [True, False]
 
 
 def test_a_nearly_constant_psth_does_not_rule():
@@ -237,6 +293,7 @@ def test_a_nearly_constant_psth_does_not_rule():
     flat[..., 0] = 1.0
     flat[0, 0, 0] += 1e-6
     assert psth_r2(guess, flat, conditions, average="mean") < -1e6
+    assert abs(psth_r2(guess, flat, conditions) - score) < 1
     without = psth_r2(guess[..., 1:], traces[..., 1:], conditions)
     assert score == pytest.approx(without, abs=0.2)
     assert psth_r2(guess, flat, conditions, average="median") > 0

@@ -6,7 +6,9 @@ import pytest
 from skneurovae.baselines import LaggedRidge, MissingFactorAnalysis, Pooled
 from skneurovae.common.moments import (
     column_moments,
+    is_dead,
     moments_by_row,
+    neuron_units,
     own_moments,
     standardization,
     varies,
@@ -55,7 +57,20 @@ def test_moments_of_rows_are_those_of_all_their_entries():
         assert mean[row] == pytest.approx(values.mean(), rel=1e-12)
         assert std[row] == pytest.approx(values.std(), rel=1e-12)
     assert mean[1] == std[1] == mean[4] == std[4] == 0
-    assert standardization(tables, rows, 5)[1][1] == 1
+    unit = standardization(tables, rows, 5)[1]
+    assert unit[1] == unit[4] == np.median(std[[0, 2, 3]])  # neurons without data
+    assert standardization([np.ones((9, 2))], [np.arange(2)], 2)[1].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("noise", [6e-18, 7e-9, 1e-7])
+def test_a_neuron_that_only_rounding_moves_is_dead(noise):
+    """It has the unit of the others, or it would be louder than all of them once it woke up."""
+    std = np.array([1.0, 2.0, noise, 3.0])
+    assert is_dead(std).tolist() == [False, False, True, False]
+    assert neuron_units(std).tolist() == [1, 2, 2, 3]
+    # However small the unit of all of them, and a rare spike is no rounding.
+    assert not is_dead(std[[0, 1, 3]] * 1e-12).any()
+    assert not is_dead(np.array([1.0, 1.0, 1e-3])).any()
 
 
 def test_own_moments_of_a_long_float32_trace_are_those_of_float64():

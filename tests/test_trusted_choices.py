@@ -32,6 +32,23 @@ def test_a_neuron_that_is_silent_in_a_block_does_not_choose(slow_latents):
     assert model.score(X) > 0.48
 
 
+@pytest.mark.parametrize("noise", [1e-17, 7e-9])
+def test_a_neuron_that_rounding_moves_in_training_may_wake_up(slow_latents, noise):
+    """A filter leaves rounding of a constant; divided by that, the test once scored -1e31."""
+    train, test = slow_latents[:200].copy(), slow_latents[200:]
+    train[:, 0] = noise * np.random.default_rng(0).standard_normal(200)
+    for model in (
+        MissingFactorAnalysis(2, random_state=0),
+        NeuroBehaviorVAE(2, random_state=0, **QUICK),
+    ):
+        model.fit(train)
+        assert model.score(test) > 0.3
+        assert np.abs(model.transform(test)).max() < 20
+        # Where it goes on sleeping it is no part of the score.
+        asleep = np.column_stack([noise * np.sin(np.arange(200.0)), test[:, 1:]])
+        assert model.score(asleep) > 0.4
+
+
 def test_aborted_trials_do_not_choose(slow_latents):
     good = [slow_latents[50 * i : 50 * (i + 1)] for i in range(6)]
     aborted = [slow_latents[300:302], slow_latents[310:312]]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skneurovae.baselines.linear_gaussian import infer
 from skneurovae.baselines.linear_selection import fit_linear_gaussian, posterior_mean
 from skneurovae.common.missing import plain_array
-from skneurovae.common.moments import moments_by_row, own_moments, unit_of
+from skneurovae.common.moments import moments_by_row, neuron_units, own_moments
 from skneurovae.common.parameters import with_plain_parameters
 from skneurovae.common.rollback import all_or_nothing
 from skneurovae.common.versions import Versioned
@@ -120,7 +120,7 @@ class MissingFactorAnalysis(
         self.identities_ = self._vocabulary.labels
         n_rows = len(self._vocabulary)
         self._offset, std = moments_by_row([r.traces for r in recordings], rows, n_rows)
-        self._scale, self.neuron_scale_ = unit_of(std), std
+        self._scale, self.neuron_scale_ = neuron_units(std), std
         self.model_, self.choice_ = fit_linear_gaussian(
             self._standardized(recordings, rows),
             n_rows,

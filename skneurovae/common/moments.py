@@ -6,6 +6,7 @@ import numpy as np
 
 # What rounding alone may move the values of a constant, relative to the largest of them.
 ROUNDING = {8: 1e-12, 4: 1e-6}  # by bytes of the type
+DEAD = 1e-6  # spread of a neuron, in that of the others, below which it is taken for rounding
 
 
 def varies(columns):
@@ -102,7 +103,7 @@ def column_moments(columns):
 
 
 def variance_of_sums(count, total, square):
-    """Variance from sums over entries, for values near 0; exactly 0 where it is but rounding.
+    """Variance from sums of standardized entries; exactly 0 where it is but rounding.
 
     Parameters
     ----------
@@ -116,17 +117,54 @@ def variance_of_sums(count, total, square):
     count = np.maximum(count, 1)
     mean = total / count
     variance = square / count - mean**2
-    # The difference of two sums keeps half of their digits.
-    return np.where(variance > 1e-10 * (1e-10 + mean**2), variance, 0.0)
+    # The difference of two sums keeps half of their digits, and what is dead has a unit of 1.
+    return np.where(variance > DEAD**2 + 1e-10 * mean**2, variance, 0.0)
 
 
 def standardization(tables, rows, n_rows):
-    """What to subtract from each row and to divide it by, float64 of shape (n_rows,) each.
+    """What to subtract from each neuron and to divide it by, float64 of shape (n_rows,) each.
 
-    As `moments_by_row`, but 1 in place of a standard deviation of 0.
+    As `moments_by_row`, with units as `neuron_units` gives them.
     """
     mean, std = moments_by_row(tables, rows, n_rows)
-    return mean, unit_of(std)
+    return mean, neuron_units(std)
+
+
+def neuron_units(std):
+    """What to divide neurons by: the standard deviation, or of a dead one that of the others.
+
+    Parameters
+    ----------
+    std : ndarray of shape (n_neurons,)
+        Standard deviations, all in one unit.
+
+    Returns
+    -------
+    ndarray of shape (n_neurons,)
+        Positive. In place of that of a neuron that `is_dead` stands the median of the others, 1 if
+        there are none.
+    """
+    dead = is_dead(std)
+    return np.where(dead, np.median(std[~dead]) if not dead.all() else 1.0, std)
+
+
+def is_dead(std):
+    """Which neurons do not vary, or a millionth as much as the others.
+
+    What moves those is rounding, as a filter or a change of type leaves it. Divided by that, such a
+    neuron would be as loud as any other, and beyond all bounds if it woke up.
+
+    Parameters
+    ----------
+    std : ndarray of shape (n_neurons,)
+        Standard deviations, all in one unit.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_neurons,)
+    """
+    alive = std[std > 0]
+    return std <= (DEAD * np.median(alive) if len(alive) else 0.0)
 
 
 def unit_of(std):

@@ -8,6 +8,7 @@ from sklearn.metrics import recall_score
 from skneurovae.common.missing import float_array, missing_entries, plain_array
 from skneurovae.common.moments import varies
 from skneurovae.metrics import circular_error, decay_time
+from skneurovae.metrics.values import circular_variance
 
 KINDS = ("continuous", "circular", "categorical")
 
@@ -79,8 +80,8 @@ def decoding_quality(y, prediction, kind="continuous", *, groups=None):
             error = ((truth - decoded) ** 2).sum()
             total = sum(((part - part.mean()) ** 2).sum() for part in parts)
         else:
-            error = (1 - np.cos(truth - decoded)).sum()
-            total = sum(len(part) * (1 - np.abs(np.exp(1j * part).mean())) for part in parts)
+            error = 2 * (np.sin((truth - decoded) / 2) ** 2).sum()
+            total = sum(len(part) * circular_variance(part) for part in parts)
         if parts:
             scores[target] = 1 - error / total
     return scores

@@ -13,7 +13,7 @@ from skneurovae.baselines.linear_gaussian import (
 )
 from skneurovae.baselines.linear_selection import fit_linear_gaussian
 from skneurovae.baselines.poisson_regression import poisson_regression
-from skneurovae.common.moments import standardization
+from skneurovae.common.moments import moments_by_row, standardization, unit_of
 from skneurovae.networks.precision import shifted
 
 
@@ -59,8 +59,9 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
         smoothing="ar1" if dynamics else 0.0,
         n_lags=max(len(network.lags), 1),
         causal=network.causal,
-        # Roots of counts have about unit noise in every neuron, so half of their squared error is
-        # minus the log-likelihood. Other traces are compared in units of each neuron's spread.
+        # Squared errors of roots go with the deviance of counts: their noise is about 1 from two
+        # counts per bin on, and falls below with what a bin can tell. Other traces are compared in
+        # units of each neuron's spread.
         weights=scale**2 if network.likelihood.is_count else None,
         random_state=random_state,
     )
@@ -186,8 +187,8 @@ def channels(network, recording, row):
 def _behavior_units(recordings, n_behaviors):
     given = [r.behavior for r in recordings if r.behavior is not None]
     rows = [np.arange(n_behaviors)] * len(given)
-    offset, scale = standardization(given, rows, n_behaviors)
-    return {"behavior_offset": offset, "behavior_scale": scale}
+    offset, std = moments_by_row(given, rows, n_behaviors)
+    return {"behavior_offset": offset, "behavior_scale": unit_of(std)}
 
 
 def start_pooled(network, recordings, rows, n_before=0):

@@ -8,10 +8,12 @@ entries, in either direction.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
-from skneurovae.common.missing import float_array
-from skneurovae.common.moments import moments_by_row, unit_of
+from skneurovae.common.missing import plain_array
+from skneurovae.common.moments import is_dead, moments_by_row, unit_of
 from skneurovae.metrics.hiding import labels_of
 
 AVERAGES = ("pooled", "mean", "median")
@@ -21,7 +23,7 @@ def number_neurons(recordings):
     """Number every neuron of every session, the same in all recordings of the session.
 
     Trials are recordings of one session. Recordings without a session share their neurons by
-    identity, or by column.
+    column; those with identities may be of different animals, and each is a session of its own.
 
     Parameters
     ----------
@@ -33,11 +35,16 @@ def number_neurons(recordings):
     n_numbers : int
     """
     known, numbers = {}, []
-    for r in recordings:
-        labels = [label or f"column {column}" for column, label in enumerate(labels_of(r))]
-        # The second neuron of one identity is another neuron.
-        keys = [(r.session, label, labels[:i].count(label)) for i, label in enumerate(labels)]
-        numbers.append(np.array([known.setdefault(key, len(known)) for key in keys]))
+    for index, r in enumerate(recordings):
+        labels = labels_of(r)
+        session = index if r.session is None and any(labels) else r.session
+        seen, own = Counter(), []
+        for column, label in enumerate(labels):
+            label = label or f"column {column}"
+            # The second neuron of one identity is another neuron.
+            own.append(known.setdefault((session, label, seen[label]), len(known)))
+            seen[label] += 1
+        numbers.append(np.array(own))
     return numbers, len(known)
 
 
@@ -70,9 +77,10 @@ def explained(recordings, truth, prediction, training_scale, average="pooled", c
 
     - "pooled": ``1 - sum_n E_n / u_n^2 / sum_n T_n / u_n^2``. The unit u_n is the standard
       deviation of the neuron in the training data of the estimator, or in the recordings, whichever
-      is larger; the latter where the estimator does not tell. With the former alone a neuron that
-      was nearly silent in training and fires in the test would count a thousand times. A neuron
-      that is constant in both is left out.
+      is larger. Where the estimator does not tell, it is that in the recordings, but at least the
+      median over all neurons. With the spread in training alone, a neuron that was nearly silent in
+      training and fires in the test would count a thousand times. A neuron that is constant in
+      both, or moved by rounding alone, is left out.
     - "mean" and "median": the classical R2 ``1 - E_n / T_n``, over the neurons that vary in what is
       evaluated.
 
@@ -100,7 +108,7 @@ def explained(recordings, truth, prediction, training_scale, average="pooled", c
     """
     check_average(average)
     numbers, n_numbers = number_neurons(recordings)
-    truth = [float_array(x) for x in truth]
+    truth = [plain_array(x) for x in truth]  # in their own type, which tells what is rounding
     mean, std = moments_by_row(truth, numbers, n_numbers)
     error, total = np.zeros((2, n_numbers))
     for index, (x, p, own) in enumerate(zip(truth, prediction, numbers)):
@@ -109,6 +117,7 @@ def explained(recordings, truth, prediction, training_scale, average="pooled", c
         if not np.isfinite(np.asarray(p)[scored]).all():
             raise ValueError(f"prediction of recording {index} is NaN or infinite where it counts.")
         around = mean[own] if center is None else center[index]
+        x = x.astype(float)
         np.add.at(error, own, (np.where(scored, x - p, 0.0) ** 2).sum(0))
         np.add.at(total, own, (np.where(scored, x - around, 0.0) ** 2).sum(0))
     if average != "pooled":
@@ -118,6 +127,8 @@ def explained(recordings, truth, prediction, training_scale, average="pooled", c
         r2 = 1 - error[moves] / total[moves]
         return float(np.mean(r2) if average == "mean" else np.median(r2))
     unit, moves = units(recordings, numbers, n_numbers, training_scale)
+    if center is None:  # of what is constant only rounding is left
+        moves &= std > 0
     weights = (unit > 0) / unit_of(unit) ** 2
     variance = np.where(moves, total, 0.0) @ weights
     if not variance > 0:
@@ -142,11 +153,15 @@ def units(recordings, numbers, n_numbers, training_scale):
     moves : ndarray of bool, shape (n_numbers,)
         Whether the neuron varies in the recordings.
     """
-    _, unit = moments_by_row([r.traces for r in recordings], numbers, n_numbers)
-    moves = unit > 0
+    _, spread = moments_by_row([r.traces for r in recordings], numbers, n_numbers)
+    training = np.full(n_numbers, np.nan)
     for own, scale in zip(numbers, training_scale):
-        np.maximum.at(unit, own, np.nan_to_num(scale))
-    return unit, moves
+        training[own] = scale
+    unit = np.fmax(spread, training)
+    alive = ~is_dead(unit)
+    if alive.any():  # in its own spread alone a neuron would count as a ratio again
+        unit = np.where(np.isnan(training), np.maximum(unit, np.median(unit[alive])), unit)
+    return np.where(alive, unit, 0.0), spread > 0
 
 
 def check_average(average):

@@ -50,7 +50,7 @@ class ForecastErrors:
         Mean absolute error of all these entries, in units of the traces.
     skill : ndarray of shape (horizon,)
         ``1 - SSE / SSE of copying the last value``, both summed over all entries in the units of
-        `co_smoothing_score`; 0 = no better than the copy.
+        `co_smoothing_score`; 0 = no better than the copy, NaN = the copy makes no error.
     """
 
     r2: np.ndarray
@@ -299,11 +299,12 @@ def _scales(estimator, recordings):
 
 def _skill(truth, prediction, last, unit):
     """Skill over a copy of the last value, of entries before whose segment's end one was seen."""
-    model = copy = 0.0
+    model = copy = n_scored = 0.0
     for x, p, before, own in zip(truth, prediction, last, unit):
         scored = ~np.isnan(x) & ~np.isnan(before) & (own > 0)
         # Without units, the copy's error of the loudest neuron would be all that counts.
-        own = unit_of(own)
+        own, n_scored = unit_of(own), n_scored + scored.sum()
         model += (np.where(scored, (x - p) / own, 0.0) ** 2).sum()
         copy += (np.where(scored, (x - before) / own, 0.0) ** 2).sum()
-    return 1 - model / copy if copy > 0 else np.nan
+    # Where traces stand still, a copy is right but for rounding, and there is nothing to gain.
+    return 1 - model / copy if copy > 1e-12 * n_scored else np.nan

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skneurovae.common.missing import float_array, missing_entries, plain_array
-from skneurovae.common.moments import column_moments, observed_mean, unit_of, varies
+from skneurovae.common.moments import column_moments, is_dead, observed_mean, unit_of, varies
 from skneurovae.metrics.asking import co_smoothed
 from skneurovae.metrics.explained import check_average
 from skneurovae.metrics.values import r2_per_neuron
@@ -41,8 +41,8 @@ def psth_r2(rates, traces, conditions, *, average="pooled"):
 
     ``1 - sum SSE / u^2 / sum SST / u^2``, both sums over conditions and time steps of all neurons,
     every entry of the PSTH with the same weight and u the standard deviation of a neuron over its
-    traces. Both averages run over the observed entries of `traces`. Blind to what differs between
-    trials of a condition.
+    traces, at least the median of all neurons. Both averages run over the observed entries of
+    `traces`. Blind to what differs between trials of a condition.
 
     Parameters
     ----------
@@ -78,7 +78,9 @@ def psth_r2(rates, traces, conditions, *, average="pooled"):
         return _mean_over_neurons(r2)
     traces = float_array(traces).reshape(-1, truth.shape[1])
     std = column_moments(traces)[1]
-    weights = (std > 0) / unit_of(std) ** 2
+    alive = ~is_dead(std)
+    unit = np.maximum(std, np.median(std[alive])) if alive.any() else unit_of(std)
+    weights = alive / unit**2
     seen = ~np.isnan(truth)
     error = (np.where(seen, truth - prediction, 0.0) ** 2).sum(0)
     total = (np.where(seen, truth - observed_mean(truth), 0.0) ** 2).sum(0)

@@ -46,9 +46,9 @@ def co_smoothing_score(estimator, X, y=None, *, n_folds=3, random_state=0, avera
 
     ``1 - sum (x - prediction)^2 / u^2 / sum (x - m)^2 / u^2``. Of each neuron m is the mean over
     the recordings of its session that are scored, and u the standard deviation: in the training
-    data of the estimator or in the recordings scored, whichever is larger (the latter where the
-    estimator does not tell). A neuron that hardly varies, or a short trial, counts by its share of
-    the entries.
+    data of the estimator or in the recordings scored, whichever is larger (where the estimator
+    does not tell, the latter, and at least the median of all neurons). A neuron that hardly varies,
+    or a short trial, counts by its share of the entries.
 
     Parameters
     ----------

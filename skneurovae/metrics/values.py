@@ -34,7 +34,8 @@ def r2_per_neuron(traces, prediction, mask=None):
     ValueError
         If the shapes differ or a prediction is not finite where it is evaluated.
     """
-    traces, prediction = float_array(traces), float_array(prediction)
+    given, prediction = plain_array(traces), float_array(prediction)
+    traces = given.astype(float)
     if traces.shape != prediction.shape:
         raise ValueError(f"prediction has shape {prediction.shape}, traces have {traces.shape}.")
     scored = ~np.isnan(traces)
@@ -47,7 +48,7 @@ def r2_per_neuron(traces, prediction, mask=None):
     evaluated = np.where(scored, traces, np.nan)
     total = (np.where(scored, traces - observed_mean(evaluated), 0.0) ** 2).sum(0)
     error = (np.where(scored, traces - prediction, 0.0) ** 2).sum(0)
-    moves = varies(evaluated)
+    moves = varies(np.where(scored, given, np.nan).astype(given.dtype))
     return np.where(moves, 1 - error / np.where(moves, total, 1.0), np.nan)
 
 
@@ -212,10 +213,27 @@ def circular_r2(angles_true, angles_predicted):
     true, difference = _angles(angles_true, angles_predicted)
     if np.isnan(true).all(0).any():
         raise ValueError("an angle of angles_true has no evaluated entry.")
-    spread = 1 - np.abs(np.nanmean(np.exp(1j * true), axis=0))
+    spread = circular_variance(true)
     if not (varies(np.cos(true)) | varies(np.sin(true))).all():
         raise ValueError("an angle of angles_true is constant, so its R2 is undefined.")
-    return float(np.mean(1 - np.nanmean(1 - np.cos(difference), axis=0) / spread))
+    error = 2 * np.nanmean(np.sin(difference / 2) ** 2, axis=0)  # 1 - cos, with all its digits
+    return float(np.mean(1 - error / spread))
+
+
+def circular_variance(angles):
+    """One minus the length of the mean of ``exp(i angle)``, without loss of digits near 0.
+
+    Parameters
+    ----------
+    angles : ndarray of shape (n_timesteps, ...)
+        In radians; NaN = not observed.
+
+    Returns
+    -------
+    ndarray of shape (...)
+    """
+    center = np.angle(np.nanmean(np.exp(1j * angles), axis=0))
+    return 2 * np.nanmean(np.sin((angles - center) / 2) ** 2, axis=0)
 
 
 def _angles(true, predicted):
