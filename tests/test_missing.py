@@ -262,3 +262,12 @@ def test_epochs_are_recordings_of_their_own():
     model = MissingFactorAnalysis(1, random_state=0).fit(Series(X, [(0, 30)]))
     assert model.identities_.tolist() == COLUMNS
     assert model.transform(Series(X, [(0, 30)])).shape == (30, 1)
+
+
+@pytest.mark.parametrize(
+    "labels", [pd.Series([4, None, 9]), np.array([4.0, np.nan, 9.0]), [4.0, None, 9.0]], ids=str
+)
+def test_whole_numbers_that_a_missing_one_made_floats_are_identities(labels):
+    (recording,), _ = check_recordings([np.ones((5, 3))], identities=[labels])
+    assert recording.identities.tolist() == [4, 0, 9]
+    assert recording.identities.dtype == np.int64

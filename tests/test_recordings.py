@@ -296,8 +296,8 @@ WRONG = {
         "identities of recording 0 .* got b'AVA' among them",
     ),
     "identities float with NaN": (
-        lambda: check_recordings(X, identities=pd.Series([1.0, None, 3.0])),
-        "identities of recording 0 .* got 1.0 among them",
+        lambda: check_recordings(X, identities=pd.Series([1.5, None, 3.0])),
+        "identities of recording 0 .* got 1.5 among them",
     ),
     "identities too large": (
         lambda: check_recordings(X, identities=[1, 2**63, 3]),

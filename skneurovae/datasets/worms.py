@@ -54,9 +54,10 @@ class WormsTruth:
     mixing: np.ndarray
 
     def oracle_r2(self, recordings):
-        """Mean R2 over neurons of the noiseless signals, one value per recording.
+        """Mean of the classical R2 of the noiseless signals over neurons, one value per recording.
 
-        No prediction from other neurons can be expected to pass it.
+        No prediction from other neurons can be expected to pass it, by the same measure: that of
+        scores with ``average="mean"``.
 
         Parameters
         ----------

@@ -339,6 +339,10 @@ def _check_identities(value, index, n_neurons):
         )
     unknown, labels = missing_entries(labels), labels.tolist()
     known = [label for label, lacks in zip(labels, unknown) if not lacks]
+    if unknown.any() and all(isinstance(n, float) and n.is_integer() for n in known):
+        # pandas and NumPy turn whole numbers into floats where one is missing.
+        labels = [0 if u else int(label) for label, u in zip(labels, unknown)]
+        known = [label for label, lacks in zip(labels, unknown) if not lacks]
     if all(isinstance(label, str) for label in known):
         return np.array(["" if u else label for label, u in zip(labels, unknown)], dtype=str)
     if not all(isinstance(n, Integral) and not isinstance(n, (bool, np.bool_)) for n in known):
