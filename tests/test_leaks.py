@@ -313,3 +313,9 @@ def test_pieces_of_other_recordings_keep_their_neurons_apart(worms):
     pieces = [piece for traces in bare for piece in segment(traces, 70, 10)]
     assert len({p.session for p in pieces}) == 3
     assert len(MissingFactorAnalysis(1).fit(pieces).identities_) == 60
+
+
+def test_splits_may_come_from_a_splitter_as_they_are(worms):
+    twice = [*worms, copied(worms[0])]
+    found = find_leaks(twice, KFold(2).split(twice))
+    assert [leak.kind for leak in found] == ["overlap"]

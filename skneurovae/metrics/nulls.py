@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skneurovae.common.moments import varies
+from skneurovae.common.moments import column_moments, varies
 from skneurovae.recordings import check_recordings
 
 # Methods whose answers a proxy would hand on unshifted, and so make the null as good as the score.
@@ -164,4 +164,4 @@ def scaled(prediction, traces, shown=None):
 
 def _mean(values, where):
     """Mean of the entries of each column; 0 where there are none."""
-    return np.where(where, values, 0.0).sum(0) / np.maximum(where.sum(0), 1)
+    return column_moments(np.where(where, values, np.nan))[0]

@@ -31,7 +31,7 @@ def find_leaks(X, splits, *, y=None, groups=None, models=()):
     Parameters
     ----------
     X : list of Recording, of arrays or of DataFrames
-    splits : list of (train, test)
+    splits : iterable of (train, test)
         Indices into `X`.
     y : list of arrays, default=None
         What is decoded.
@@ -60,7 +60,7 @@ def find_leaks(X, splits, *, y=None, groups=None, models=()):
         ]
     X = list(X)
     recordings, _ = check_recordings(X)
-    sides = Sides(splits, len(recordings))
+    sides = Sides(list(splits), len(recordings))
     names = [_names(recording) for recording in recordings]
     leaks = [
         *fitted_models(models),
