@@ -48,6 +48,14 @@ def spikes(n_trials=6, lengths=(12, 20), n_neurons=7, seed=0):
     ]
 
 
+def rates_of(log_rates, trials):
+    """Rates of log rates: free up to the largest count of each neuron, below twice that."""
+    largest = np.log(np.maximum(np.concatenate(trials).max(0), 1))
+    above = np.maximum(np.asarray(log_rates) - largest, 0)
+    bounded = np.minimum(log_rates, largest) + np.log(2) * above / (above + np.log(2))
+    return np.exp(bounded)
+
+
 def sessions():
     """Trials of two sessions whose different neurons follow the same slow signal."""
     rng = np.random.RandomState(0)

@@ -155,6 +155,14 @@ def test_dropout_acts_in_training_only():
     assert not torch.allclose(model(x, valid), model(x, valid))
 
 
+def test_without_padding_no_mask_is_needed():
+    model, x = make(), features()
+    valid = torch.ones(2, LENGTH, dtype=torch.bool)
+    torch.testing.assert_close(model(x, valid, padded=False), model(x, valid))
+    causal = make(causal=True)
+    torch.testing.assert_close(causal(x, valid, padded=False), causal(x, valid))
+
+
 def test_every_weight_is_used():
     model, x = make(), features()
     result = model(x, torch.ones(2, LENGTH, dtype=torch.bool))
@@ -184,15 +192,23 @@ def test_attention_written_out_is_the_fused_one(masked):
     torch.testing.assert_close(fused, F.scaled_dot_product_attention(*qkv, attn_mask=visible))
 
 
-def test_dropped_attention_weights_are_those_of_pytorch_and_follow_the_seed():
-    *qkv, visible = heads(dtype=torch.float32)
+def test_dropped_attention_weights_are_zero_or_larger_and_follow_the_seed():
+    query, key, _, visible = heads()
+    eye = torch.eye(LENGTH, dtype=query.dtype).expand(*query.shape[:2], -1, -1)  # gives the weights
+    kept = attend(query, key, eye, visible)
+    draws = []
+    for seed in range(300):
+        with seeded(seed):
+            draws.append(attend(query, key, eye, visible, 0.25))
     with seeded(5):
-        found = attend(*qkv, visible, 0.3)
-    torch.manual_seed(5)
-    expected = F.scaled_dot_product_attention(*qkv, attn_mask=visible, dropout_p=0.3)
-    assert torch.equal(found, expected)
-    with seeded(6):
-        assert not torch.equal(attend(*qkv, visible, 0.3), found)
+        assert torch.equal(attend(query, key, eye, visible, 0.25), draws[5])
+    draws = torch.stack(draws)
+    dropped = draws == 0
+    torch.testing.assert_close(draws, torch.where(dropped, 0.0, kept / 0.75))
+    share = dropped.double().mean(0)[kept > 0]
+    spread = (0.25 * 0.75 / len(draws)) ** 0.5
+    assert abs(share.mean().item() - 0.25) < 4 * spread / len(share) ** 0.5
+    assert (share - 0.25).abs().max() < 5 * spread  # each weight by itself
 
 
 def test_second_derivatives_are_asked_for_in_one_thread_alone():

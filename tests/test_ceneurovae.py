@@ -45,6 +45,8 @@ def test_published_checkpoints_give_the_published_latents(identities, checkpoint
     assert decoded.std() > 0.01
     assert np.isfinite(model.predict([recording])[0]).all()
     assert np.isfinite(model.sample(10, random_state=0)).all()
+    kept = model.n_components_, model.likelihood_, model.normalize_, model.behavior_kind_
+    assert kept == (4, "gaussian", "identity", ("linear", "linear"))
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.transform([recording])[0], latents[0])
     model.set_params(max_iter=1).partial_fit([recording])  # trains on
@@ -56,6 +58,8 @@ def test_checkpoints_come_as_files_or_dicts(checkpoint):
     load = NeuroBehaviorVAE.from_ceneurovae
     models = [load(c, n_heads=2) for c in (path, str(path), network.state_dict())]
     assert {m.n_components for m in models} == {4}
+    with pytest.raises(ValueError, match="normalize='recording' needs recordings"):
+        load(path, n_heads=2, normalize="recording")
     weights = [m.network_.to_mu.weight for m in models]
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[0], weights[2])

@@ -141,8 +141,8 @@ def test_counts_under_a_gaussian_likelihood_are_told():
 
 
 FITS = {
-    "NeuroBehaviorVAE": lambda: small(max_iter=1),
-    "pooled": lambda: small(neuron_encoder="pooled", max_iter=1),
+    "NeuroBehaviorVAE": lambda: small(likelihood="gaussian", max_iter=1),
+    "pooled": lambda: small(neuron_encoder="pooled", likelihood="gaussian", max_iter=1),
     **{
         name: lambda make=MODELS[name]: make(likelihood="gaussian", max_iter=1)
         for name in ("lfads", "dsae factorized", "fhvae")
@@ -160,6 +160,13 @@ def test_networks_tell_of_counts_and_silent_neurons_once(make):
     ]
 
 
+@pytest.mark.parametrize("encoder", ["precision", "pooled"])
+def test_counts_that_are_recognized_are_not_told(encoder):
+    model = small(neuron_encoder=encoder, max_iter=1)
+    assert during(lambda: model.fit([COUNTS[:150], COUNTS[150:]])) == []
+    assert model.likelihood_ == "poisson"
+
+
 def test_neurons_that_never_vary_are_told():
     table = slow(T, 5)
     table[:, 1], table[:, 3] = np.nan, 7.5
@@ -170,7 +177,7 @@ def test_neurons_that_never_vary_are_told():
     trials[0][:, 2] = 0
     for number, trial in enumerate(trials):
         trial[:, 3] = number
-    assert told(trials) == []
+    assert told(trials, leveled=True) == []  # of a model that has levels for each trial
     # Twins of one identity make one neuron.
     names = np.array(["AVA", "AVA", "RIM", "RIS", "AIB"])
     (line,) = told([Recording(table, identities=names)])

@@ -113,7 +113,7 @@ def test_an_epoch_is_drawn_in_pieces(monkeypatch):
     monkeypatch.setattr(contrastive_training, "DRAWN", 3)
     fast = {"max_iter": 1, "batch_size": 8, "network": "offset1", "early_stopping": False}
     ContrastiveEmbedding(2, steps_per_epoch=7, **fast).fit(X)
-    assert sizes == [3, 3, 1] * 2  # counted, then trained on
+    assert sizes == [3, 3, 1]
 
 
 # -- lags --------------------------------------------------------------------------------------

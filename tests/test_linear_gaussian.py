@@ -7,12 +7,15 @@ import pytest
 from sklearn.decomposition import FactorAnalysis
 
 from skneurovae.baselines.linear_gaussian import (
+    SEQUENCE_LENGTH,
     LinearGaussian,
     Moments,
     fit_em,
     infer,
+    natural_parameters,
     random_start,
     read_out,
+    smooth,
 )
 
 T, N, K = 12, 7, 3
@@ -64,6 +67,31 @@ def test_smoother_is_the_dense_posterior(model, traces):
         if t + 1 < T:
             cross = expected[t, :, t + 1].diagonal()
             np.testing.assert_allclose(lag[t], cross, atol=1e-10)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_long_and_equal_recordings_share_covariances_and_stay_what_they_are(model, gaps, causal):
+    """Pieces that observe the same channels run under one covariance, with means of their own."""
+    rng = np.random.RandomState(2)
+    recordings = [rng.standard_normal((length, N)) for length in (500, 500, 260, 30)]
+    recordings[1][:, 2] = np.nan  # of another pattern, throughout
+    if gaps:
+        recordings[2][40:50, 1] = np.nan
+    together = infer([(r, np.arange(N)) for r in recordings], model, causal)
+    for recording, belief in zip(recordings, together):
+        natural = natural_parameters(recording, np.arange(N), model)
+        information, precision = natural[0], np.repeat(natural[1], natural[2], axis=0)
+        count = max(1, round(len(recording) / SEQUENCE_LENGTH))
+        edges = np.linspace(0, len(recording), count + 1).astype(int)
+        for a, b in zip(edges[:-1], edges[1:]):
+            mean, covariance, lag = smooth(
+                information[None, a:b], precision[None, a:b], model.phi, causal
+            )
+            np.testing.assert_allclose(belief[0][a:b], mean[0], atol=1e-10)
+            np.testing.assert_allclose(belief[1][a:b], covariance[0], atol=1e-10)
+            np.testing.assert_allclose(belief[2][a : b - 1], lag[0], atol=1e-10)
+            assert not belief[2][b - 1].any()
 
 
 def test_static_inference_is_scikit_learns(traces):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_linear_gaussian import N, T, dense_posterior, model, traces  # noqa: F401
 
-from skneurovae.baselines import MissingFactorAnalysis
+from skneurovae.baselines import MissingFactorAnalysis, linear_selection
 from skneurovae.baselines.linear_gaussian import infer
 from skneurovae.baselines.linear_selection import fit_linear_gaussian, hidden_columns, hidden_sums
 
@@ -59,6 +59,37 @@ def test_behavior_has_a_say_in_the_latents_where_it_helps(behavior_tells):
     else:
         assert choice.behavior_learning < 1
         assert seen[0] > seen[1] - 0.02
+
+
+def test_choices_are_scored_with_behavior_and_without_it():
+    """Under one weight and nothing to choose, the score is that of both together."""
+    data = simulated(True)
+    folds = linear_selection._Folds(
+        linear_selection._split(data, np.random.RandomState(0)), np.ones(20), False, 0
+    )
+    start = linear_selection.random_start(data, 28, 2, np.random.RandomState(0))
+    models = [start] * len(folds.held_out)
+    found, _ = folds.compared(linear_selection.Choice(10.0), models)
+    error, total = np.zeros((2, 20))
+    for held_out, hidden in zip(folds.held_out, folds.hidden):
+        blind = [(np.where(rows < 20, channels, np.nan), rows) for channels, rows in held_out]
+        for shown in (held_out, blind):
+            for fold in hidden:
+                sums = hidden_sums(shown, fold, start, 0.0, np.ones(20))
+                error, total = error + sums[0], total + sums[1]
+    assert found.score == pytest.approx(1 - error.sum() / total.sum())
+
+
+def test_a_choice_that_is_given_is_not_made_again(monkeypatch):
+    monkeypatch.setattr(linear_selection, "_Folds", None)  # by which it would be made
+    data, choice = simulated(True), linear_selection.Choice(30.0)
+    model, found = fitted(data, choice=choice)  # noqa: F811
+    assert found is choice
+    expected, _ = fitted(data, shrinkage=30.0, smoothing=0.0)
+    for name in ("loadings", "offset", "noise", "phi", "evidence"):
+        np.testing.assert_allclose(getattr(model, name), getattr(expected, name), rtol=1e-6)
+    slow, _ = fitted(data, choice=linear_selection.Choice(30.0, time_constant=20.0))
+    assert (slow.phi > 0.9).all()
 
 
 def test_a_filter_chooses_by_what_a_filter_predicts():

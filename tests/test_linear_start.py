@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import FactorAnalysis
 from test_posterior import prior_covariance, same
-from test_precision_network import LAGS, B, K, T, V, make, make_batch
+from test_precision_network import KINDS, LAGS, B, K, T, V, make, make_batch
 from torch.distributions import MultivariateNormal
 
 from skneurovae.baselines import MissingFactorAnalysis
@@ -69,14 +69,14 @@ def test_bound_with_behavior_as_evidence_is_below_that_without():
         assert (network.bound(batch).sum(1) < network.bound(blind).sum(1)).all()
 
 
-def started(recordings, prior, n_behaviors, shrinkage="auto"):
+def started(recordings, prior, kinds=(), shrinkage="auto"):
     vocabulary = NeuronVocabulary()
     rows = vocabulary.extend(recordings)
     torch.manual_seed(0)
     network = PrecisionNetwork(
-        len(vocabulary), n_behaviors, n_components=2, lags=LAGS if n_behaviors else (),
-        prior=prior, likelihood="gaussian", noise="neuron", beta=1.0, free_bits=0.0, shrinkage=0.0,
-        model_dim=8, n_layers=1, n_heads=2, hidden_dim=6, dropout=0.1, causal=False,
+        len(vocabulary), kinds, n_components=2, lags=LAGS if kinds else (), prior=prior,
+        likelihood="gaussian", noise="neuron", elbo_weight=1.0, beta=1.0, free_bits=0.0,
+        shrinkage=0.0, model_dim=8, n_layers=1, n_heads=2, hidden_dim=6, dropout=0.1, causal=False,
     )  # fmt: skip
     start_linear(
         network, recordings, rows, shrinkage=shrinkage, dynamics=prior == "ar1",
@@ -88,7 +88,7 @@ def started(recordings, prior, n_behaviors, shrinkage="auto"):
 @pytest.mark.parametrize(("prior", "smoothing"), [("normal", 0.0), ("ar1", "ar1")])
 def test_fresh_network_predicts_what_the_linear_model_predicts(prior, smoothing, worms):
     recordings = [r.replace(behavior=None) for r in worms[:3]]
-    network, rows = started(recordings, prior, 0, shrinkage=100.0)
+    network, rows = started(recordings, prior, shrinkage=100.0)
     linear = MissingFactorAnalysis(2, shrinkage=100.0, smoothing=smoothing, random_state=0)
     linear.fit(recordings)
     store = RecordingStore(recordings, rows, device="cpu", dtype=torch.float64)
@@ -102,7 +102,7 @@ def test_fresh_network_predicts_what_the_linear_model_predicts(prior, smoothing,
 
 def test_fresh_network_believes_what_the_linear_model_with_behavior_believes(worms):
     recordings = worms[:3]
-    network, rows = started(recordings, "normal", 3, shrinkage=100.0)
+    network, rows = started(recordings, "normal", (*KINDS, "angle"), shrinkage=100.0)
     model = linear_model(network)
     assert np.abs(model.loadings[network.n_neurons :]).max() > 0.05  # behavior is evidence
     store = RecordingStore(recordings, rows, device="cpu", dtype=torch.float64)

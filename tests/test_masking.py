@@ -130,13 +130,24 @@ def test_behavior_channels_are_hidden_as_a_whole():
     assert not hide(batch, behavior=1.0).behavior_shown.any()
 
 
+def test_all_behavior_of_a_window_is_hidden_together():
+    batch = make_batch(n_windows=2000, n_timesteps=5, n_neurons=2)
+    gone = ~hide(batch, all_behavior=0.4).behavior_shown.any(1)
+    assert torch.equal(gone.any(1), gone.all(1))
+    assert float(share(gone)) == pytest.approx(0.4, abs=0.04)
+    gone = ~hide(batch, all_behavior=0.4, behavior=0.2).behavior_shown.any(1)
+    assert float(share(gone)) == pytest.approx(1 - 0.6 * 0.8, abs=0.04)
+    assert float(share(gone.all(1))) == pytest.approx(0.4 + 0.6 * 0.2**3, abs=0.04)
+
+
 def test_without_neurons_there_is_always_behavior():
     batch = make_batch(n_windows=1000, n_timesteps=5, n_neurons=4)
-    result = hide(batch, neurons=(0.1, 0.6), behavior=0.9, everything=0.2)
-    alone = ~result.shown.any((1, 2))
-    assert float(share(alone)) == pytest.approx(0.2, abs=0.04)
-    assert result.behavior_shown[alone].any((1, 2)).all()
-    assert not result.behavior_shown[~alone].any((1, 2)).all()
+    for rates in ({"behavior": 0.9}, {"behavior": 0.5, "all_behavior": 0.9}):
+        result = hide(batch, neurons=(0.1, 0.6), everything=0.2, **rates)
+        alone = ~result.shown.any((1, 2))
+        assert float(share(alone)) == pytest.approx(0.2, abs=0.04)
+        assert result.behavior_shown[alone].any((1, 2)).all()
+        assert not result.behavior_shown[~alone].any((1, 2)).all()
 
 
 def test_neurons_stay_where_no_behavior_could_stand_in():
@@ -182,6 +193,7 @@ def test_same_seed_same_masks():
         ({"spans": (0.0, 1.2)}, "spans must be"),
         ({"span_length": (0, 4)}, "span_length must be"),
         ({"behavior": -0.1}, "behavior must be between 0 and 1, got -0.1"),
+        ({"all_behavior": 1.5}, "all_behavior must be between 0 and 1, got 1.5"),
         ({"everything": 2}, "everything must be between 0 and 1, got 2"),
     ],
 )

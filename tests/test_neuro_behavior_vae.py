@@ -8,7 +8,8 @@ import pytest
 import torch
 from test_estimator_contract import small
 
-from skneurovae import Recording
+from skneurovae import NeuroBehaviorVAE, Recording
+from skneurovae.baselines import MissingFactorAnalysis
 from skneurovae.common.randomness import seeded
 from skneurovae.metrics import co_smoothing_bits, co_smoothing_score
 
@@ -244,7 +245,7 @@ def test_every_likelihood_and_noise(likelihood, noise, array, counts):
 
 
 def test_counts_are_scored_in_bits_per_spike(counts):
-    model = small(likelihood="poisson", **QUICK).fit(counts)
+    model = small(likelihood="poisson", early_stopping=False, **QUICK).fit(counts)
     assert (model.predict(counts) >= 0).all()
     drawn = model.sample(200, random_state=0)
     assert (drawn == np.round(drawn)).all()
@@ -264,10 +265,22 @@ def test_training_that_makes_worse_leaves_the_start(worms):
     assert model.best_loss_ == model.validation_scores_[0] == min(model.validation_scores_)
     assert not model.network_.refine.weight.any()
     assert not model.network_.read_out.any()
+    # It is then the linear model of all recordings, not only of those that were not held out.
+    linear = MissingFactorAnalysis(2, shrinkage=100.0, random_state=0)
+    plain = [r.replace(behavior=None) for r in worms[:3]]
+    model = small(learning_rate=3.0, max_iter=3, **QUICK).fit(plain)
+    assert model.start_kept_
+    for ours, theirs in zip(model.predict(plain), linear.fit(plain).predict(plain)):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
-def test_validation_never_ends_worse_than_the_start(worms):
-    model = small(max_iter=6, learning_rate=1e-2, **QUICK).fit(worms[:3])
+@pytest.mark.parametrize("options", [
+    {"max_iter": 6, "learning_rate": 1e-2}, {"max_iter": 2, "learning_rate": 3.0},
+    {"max_iter": 6, "learning_rate": 2e-3, "n_layers": 2},
+])  # fmt: skip
+def test_validation_never_ends_worse_than_the_start(options, worms, monkeypatch):
+    monkeypatch.setattr(NeuroBehaviorVAE, "_finish_network", lambda *arguments: None)
+    model = small(**QUICK, **options).fit(worms[:3])
     assert len(model.validation_scores_) == 1 + len(model.loss_curve_) == 1 + model.n_iter_
     rows = model._vocabulary.rows(worms[:3])
     _, held_out = model._split(worms[:3], rows)
@@ -276,20 +289,26 @@ def test_validation_never_ends_worse_than_the_start(worms):
     with seeded(seed):
         final = model._validation(model.network_, held_out, device, seed)()
     assert float(final.sum()) == pytest.approx(model.best_loss_, rel=1e-5)
-    assert model.best_loss_ in (model.validation_scores_[0], min(model.validation_scores_))
+    if model.start_kept_:
+        assert model.best_loss_ == model.validation_scores_[0]
+    else:
+        assert model.best_loss_ <= min(model.validation_scores_)
 
 
 def test_beta_warms_up_in_the_fit(worms):
-    model = small(early_stopping=False, max_iter=10, beta=0.5, free_bits=0.0, **QUICK)
-    model.fit(worms[:2])
-    for epoch, (loss, parts) in enumerate(zip(model.loss_curve_, model.history_, strict=True)):
-        fit = parts["shown"] + parts["hidden"] + parts["penalty"]
-        assert parts["kl"] > 0
-        assert loss - fit == pytest.approx(0.5 * min(epoch / 3, 1) * parts["kl"], abs=1e-5)
+    options = {"early_stopping": False, "max_iter": 10, "beta": 0.5, "free_bits": 0.0}
+    for elbo_weight, given in [(0.1, {}), (0.6, {"elbo_weight": 0.6})]:
+        model = small(**options, **given, **QUICK).fit(worms[:2])
+        for epoch, (loss, parts) in enumerate(zip(model.loss_curve_, model.history_, strict=True)):
+            fit = elbo_weight * parts["shown"] + parts["hidden"] + parts["penalty"]
+            assert parts["kl"] > 0
+            charged = 0.5 * min(epoch / 3, 1) * parts["kl"]
+            assert loss - fit == pytest.approx(elbo_weight * charged, abs=1e-5)
 
 
 def test_free_bits_hold_in_the_fit(worms):
-    model = small(early_stopping=False, max_iter=5, free_bits=50.0, **QUICK).fit(worms[:1])
+    options = {"early_stopping": False, "max_iter": 5, "free_bits": 50.0, "elbo_weight": 1.0}
+    model = small(**options, **QUICK).fit(worms[:1])
     parts = model.history_
     n_steps_per_entry = 1 / np.mean((~np.isnan(worms[0].traces)).sum(1))
     for epoch in (3, 4):

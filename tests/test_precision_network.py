@@ -9,7 +9,8 @@ import torch
 from test_posterior import same
 
 from skneurovae.networks import variational
-from skneurovae.networks.precision import PrecisionNetwork, shifted
+from skneurovae.networks.behavior import shifted
+from skneurovae.networks.precision import PrecisionNetwork
 from skneurovae.recordings import Recording
 from skneurovae.recordings.batches import Batch, RecordingStore
 from skneurovae.recordings.stitching import infer_windows
@@ -17,6 +18,7 @@ from skneurovae.recordings.windows import plan_windows
 
 V, B, T, N, Q, K = 9, 2, 7, 4, 2, 2
 LAGS = (-1, 0, 2)
+KINDS = ("linear", "bounded")
 TIME_CONSTANTS = (2.0, 6.0)
 
 
@@ -25,10 +27,11 @@ def make(prior="ar1", *, n_behaviors=Q, trained=False, dtype=torch.float64, **op
     torch.manual_seed(0)
     options = {
         "n_components": K, "lags": LAGS if n_behaviors else (), "likelihood": "gaussian",
-        "noise": "neuron", "beta": 1.0, "free_bits": 0.0, "shrinkage": 5.0, "model_dim": 8,
-        "n_layers": 1, "n_heads": 2, "hidden_dim": 6, "dropout": 0.0, "causal": False, **options,
+        "noise": "neuron", "elbo_weight": 1.0, "beta": 1.0, "free_bits": 0.0, "shrinkage": 5.0,
+        "model_dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 6, "dropout": 0.0,
+        "causal": False, **options,
     }  # fmt: skip
-    network = PrecisionNetwork(V, n_behaviors, prior=prior, **options).to(dtype).eval()
+    network = PrecisionNetwork(V, KINDS[:n_behaviors], prior=prior, **options).to(dtype).eval()
 
     def random(tensor, size):
         return size * torch.randn_like(tensor)
@@ -37,6 +40,10 @@ def make(prior="ar1", *, n_behaviors=Q, trained=False, dtype=torch.float64, **op
         network.loadings.copy_(random(network.loadings, 0.7))
         network.center.copy_(random(network.center, 0.3))
         network.psi.copy_(random(network.psi, 0.3).exp() / 2)
+        network.information.copy_(random(network.information, 0.3).exp())
+        if n_behaviors:
+            network.basis.low.fill_(-5.0)
+            network.basis.high.fill_(5.0)
         network.input_offset.copy_(random(network.input_offset, 1.0))
         network.input_scale.copy_(random(network.input_scale, 0.3).exp())
         if prior == "ar1":
@@ -282,17 +289,60 @@ def test_heteroscedastic_noise_varies_over_time():
         assert (std.square().std(1) > 1e-9).any() == varies
 
 
-def test_parts_of_the_loss_are_there_and_add_up():
-    network, batch = make(trained=True), make_batch()
+@pytest.mark.parametrize("elbo_weight", [0.0, 0.3, 1.0])
+def test_parts_of_the_loss_are_there_and_add_up(elbo_weight):
+    network, batch = make(trained=True, elbo_weight=elbo_weight, beta=0.5), make_batch()
     batch.shown = batch.observed & (torch.arange(N) != 0)
     terms = network.loss(batch)
     assert set(terms.parts) == {"shown", "hidden", "kl", "penalty", "kl_per_component"}
     assert all(torch.isfinite(value).all() for value in terms.parts.values())
     assert terms.parts["kl_per_component"].shape == (K,)
-    total = sum(terms.parts[name] for name in ("shown", "hidden", "kl", "penalty"))
-    same(terms.loss.detach(), total)
-    expected = 0.5 * 5.0 * (network.read_out.square() / network.psi[:V, None]).sum()
-    same(terms.parts["penalty"], expected.detach())
+    shown, hidden, kl, penalty = (terms.parts[n] for n in ("shown", "hidden", "kl", "penalty"))
+    same(terms.loss.detach(), (hidden + elbo_weight * (shown + 0.5 * kl) + penalty).detach())
+    network.n_entries.fill_(20.0)
+    expected = 0.5 * 5.0 * (network.information[:, None] * network.read_out.square()).sum() / 20
+    same(network.penalty().detach(), expected.detach())
+    same(penalty.detach(), 20 * expected.detach())
+
+
+def test_hidden_entries_are_scored_where_the_mean_decodes_and_shown_ones_where_a_draw_does(
+    steady_noise,
+):
+    network, batch = make(trained=True, beta=0.0), make_batch()
+    batch.shown = batch.observed & (torch.arange(N) != 0)
+    hidden, n_scored = batch.observed & ~batch.shown, batch.observed.sum()
+    with torch.no_grad():
+        parts, posterior = network.loss(batch).parts, network.posterior(batch)
+        draw, log_scale = network.decode(posterior.draw(), batch)
+        mean, _ = network.decode(posterior.mean, batch)
+        same(network.predictive(batch)[0], mean)
+        same(network.predicted(batch), mean)
+    noise, traces = log_scale.exp().expand_as(mean), batch.traces.nan_to_num()
+    assert (draw - mean).abs().min() > 1e-6
+    of_draw = torch.distributions.Normal(draw, noise).log_prob(traces)
+    # What a draw adds to the prediction's variance stands for what all of them add.
+    spread = (noise.square() + (draw - mean).square()).sqrt()
+    of_mean = torch.distributions.Normal(mean, spread).log_prob(traces)
+    same(parts["shown"], -of_draw[batch.shown].sum() / n_scored)
+    same(parts["hidden"], -of_mean[hidden].sum() / n_scored)
+
+
+def test_without_refinement_the_decoder_rests_on_the_belief_and_is_trained_alone(steady_noise):
+    network, batch = make(trained=True), make_batch()
+    batch.shown = batch.observed & (torch.arange(N) != 0)
+    refined = latents(network, batch)
+    network.refining = False
+    belief = network.belief(batch)
+    found = latents(network, batch)
+    same(found[..., :K], belief.mean)
+    same(found[..., K:].exp(), belief.covariance.diagonal(dim1=-2, dim2=-1))
+    assert (found - refined).abs().min() > 1e-6
+    terms = network.loss(batch)
+    assert set(terms.parts) == {"hidden", "penalty"}
+    same(terms.loss.detach(), sum(terms.parts.values()).detach())
+    terms.loss.backward()
+    trained = {n.split(".")[0] for n, p in network.named_parameters() if p.grad is not None}
+    assert trained == {"drive", "features", "read_out", "log_scale"}
 
 
 def test_free_bits_floor_the_kl():

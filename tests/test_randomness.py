@@ -4,16 +4,26 @@ import ast
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from skneurovae.common import randomness
 from skneurovae.common.randomness import own_defaults, seeded
 
 PACKAGE = Path(randomness.__file__).parents[1]
 LIKE = torch.ones(4, 9)
+
+
+def dropped():
+    """Dropout of `LIKE` at 0.3: four entries share a draw, uniform over all 64 bits."""
+    draws = torch.empty(9, dtype=torch.int64).random_(-(2**63), None).numpy()
+    uniform = (draws.view(np.int16).astype(float) + 2**15) / 2**16
+    rate = round(0.3 * 2**16) / 2**16
+    return torch.tensor(np.where(uniform < rate, 0, 1 / (1 - rate)).reshape(4, 9)).float()
+
+
 # What is drawn here, and what PyTorch draws from its global generator.
 DRAWS = {
     "rand": (lambda: randomness.rand(4, 9), lambda: torch.rand(4, 9)),
@@ -38,8 +48,8 @@ DRAWS = {
         lambda: randomness.standard_gamma(0.5 * LIKE),
         lambda: torch.distributions.Gamma(0.5 * LIKE, LIKE).sample(),
     ),
-    "dropout": (lambda: randomness.dropout(LIKE, 0.3), lambda: F.dropout(LIKE, 0.3)),
-    "Dropout": (lambda: randomness.Dropout(0.3)(LIKE), lambda: nn.Dropout(0.3)(LIKE)),
+    "dropout": (lambda: randomness.dropout(LIKE, 0.3), dropped),
+    "Dropout": (lambda: randomness.Dropout(0.3)(LIKE), dropped),
 }
 
 
@@ -76,6 +86,7 @@ def test_dropout_of_none_and_of_all():
         assert randomness.dropout(LIKE, 0.0) is LIKE
         assert not randomness.dropout(LIKE, 1.0).any()
         assert randomness.Dropout(0.3).eval()(LIKE) is LIKE
+        assert torch.isfinite(randomness.dropout(LIKE, 1 - 1e-9)).all()
 
 
 def test_seeds_nest_and_are_put_back_after_an_error():

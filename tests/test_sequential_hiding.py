@@ -149,9 +149,12 @@ def test_labels_matter_to_a_start_from_conditions_alone(initialization):
 def test_a_search_by_withheld_samples():
     """All trials train and all validate: `best_loss_` compares fits on the same entries."""
     everything = [(np.arange(6), np.arange(6))]
+    rates, model = [1e-12, 1e-2, 1.0], lfads(sample_validation=0.2, max_iter=3)
     search = GridSearchCV(
-        lfads(sample_validation=0.2, max_iter=3), {"learning_rate": [1e-12, 3e-2]},
-        cv=everything, scoring=lambda model, X, y=None: -model.best_loss_, refit=True,
+        model, {"learning_rate": rates}, cv=everything,
+        scoring=lambda model, X, y=None: -model.best_loss_, refit=True,
     ).fit(TRIALS)  # fmt: skip
-    assert search.best_params_ == {"learning_rate": 3e-2}
+    losses = [model.set_params(learning_rate=rate).fit(TRIALS).best_loss_ for rate in rates]
+    assert min(losses) < losses[0] < losses[2]
+    assert search.best_params_ == {"learning_rate": rates[np.argmin(losses)]}
     assert search.best_score_ == -search.best_estimator_.best_loss_

@@ -202,8 +202,12 @@ def test_padding_never_matters(name):
     traces = batch.traces.clone()
     traces[2, 7:] = torch.nan
     spoiled = replace(batch, traces=traces, shown=batch.shown | ~batch.valid[..., None])
-    alone = type(batch)(**{k: v[2:, :7] if v.ndim > 1 and v.shape[1] == 10 else v[2:]
-                           for k, v in vars(batch).items()})  # fmt: skip
+    alone = batch.take(torch.tensor([2]))
+    alone = replace(alone, **{
+        k: v[:, :7]
+        for k, v in vars(alone).items()
+        if torch.is_tensor(v) and v.ndim > 1 and v.shape[1] == 10
+    })  # fmt: skip
     for ask in (network.predictive, network.encode):
         with torch.no_grad():
             whole, odd, short = ask(batch), ask(spoiled), ask(alone)
@@ -372,9 +376,9 @@ def test_nothing_is_inferred_before_the_controller_begins():
 def test_divergences_are_taken_in_full_precision(name):
     network, batch = network_and_batch(name)
     network.float()
-    batch = type(batch)(
-        **{k: v.float() if v.is_floating_point() else v for k, v in vars(batch).items()}
-    )
+    floats = {k: v.float() for k, v in vars(batch).items()
+              if torch.is_tensor(v) and v.is_floating_point()}  # fmt: skip
+    batch = replace(batch, **floats)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         values, stimulus = network.inputs(batch)[0], network.stimulus(batch)
         path = network.run(values, batch.valid, stimulus, *network._noise(batch.valid))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sequential_cases import MODELS, spikes, stirred
+from sequential_cases import MODELS, rates_of, spikes, stirred
 
 from skneurovae.recordings import check_recordings
 
@@ -63,7 +63,8 @@ def test_spreads_of_rates_and_factors_are_those_of_draws(told):
     f = torch.randn(3 * n, 2, dtype=torch.float64)
     z = torch.randn(3 * n, steps, network.dynamic_dim, dtype=torch.float64)
     factors = run(f, z).factors.unflatten(0, (3, n))
-    rates = torch.exp(factors @ network.read_out.T + network.bias).detach()
+    log_rates = (factors @ network.read_out.T + network.bias).detach()
+    rates = torch.from_numpy(rates_of(log_rates.numpy(), TRIALS))
     around = factors - run(None, None).factors[:, None]
     for name, found in [
         ("rates", rates.mean(1)), ("rates_std", rates.std(1)),

@@ -11,7 +11,7 @@ from torch import nn
 from skneurovae.common.randomness import randn, seeded
 from skneurovae.networks.base import LatentNetwork
 from skneurovae.objectives import LossTerms
-from skneurovae.training import EpochLog, TrainingSettings, train
+from skneurovae.training import EpochLog, TrainingSettings, gain_over, train
 from skneurovae.training.schedules import learning_rate_at
 
 
@@ -132,6 +132,12 @@ def test_epochs_of_the_warmup_do_not_count():
     assert history.best_epoch == 0
 
 
+def test_epochs_of_grace_do_not_count():
+    options = settings(100, n_iter_no_change=5, warmup_epochs=3, grace_epochs=12)
+    history = train(Toy(), two_batches, settings=options, validate=lambda: 1.0)
+    assert history.n_iter == 12 + 5
+
+
 def test_on_epoch_can_stop():
     history = train(
         Toy(), two_batches, settings=settings(9), on_epoch=lambda log: log.epoch == 4
@@ -175,6 +181,26 @@ def test_validation_sees_the_same_noise_and_does_not_change_training():
     assert fit(validate) == fit(None)
     assert len(draws) == 4
     assert len(set(draws)) == 1
+
+
+def test_history_has_the_shares_of_the_start_and_of_what_is_kept():
+    network = Toy()
+
+    def validate():
+        return (network.weight.detach() - torch.tensor([1.0, 2.0])).square()
+
+    history = train(network, two_batches, settings=settings(5), validate=validate)
+    assert history.start_shares.tolist() == [1.0, 4.0]
+    torch.testing.assert_close(history.kept_shares, validate())
+    assert not history.start_kept
+    assert not history.interrupted
+    gain, error = gain_over(torch.tensor([3.0, 5.0, 4.0]), torch.tensor([1.0, 4.0, 4.0]))
+    assert gain == 3.0
+    assert error == pytest.approx(math.sqrt(3))  # of [2, 1, 0]: deviation 1, of a sum of 3
+    assert gain_over(torch.tensor([3.0]), torch.tensor([1.0])) == (2.0, 0.0)
+    worse = train(Toy(), two_batches, settings=settings(3), validate=lambda: 1.0)
+    assert worse.start_kept
+    assert torch.equal(worse.kept_shares, worse.start_shares)
 
 
 # -- optimizer ---------------------------------------------------------------------------------

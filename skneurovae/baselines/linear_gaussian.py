@@ -89,26 +89,32 @@ def mask_runs(observed):
     return starts, np.diff(np.append(starts, len(observed)))
 
 
-def smooth(information, precision, phi, causal=False):
+def smooth(information, precision, phi, causal=False, group=None):
     """Posterior of the latents given natural parameters: a Kalman filter and RTS smoother.
+
+    Covariances depend on what is observed, not on its values: sequences that observe the same share
+    them, which saves most of the work where nothing is missing.
 
     Parameters
     ----------
     information : ndarray of shape (n_sequences, n_timesteps, n_components)
-    precision : ndarray of shape (n_sequences, n_timesteps, n_components, n_components)
+    precision : ndarray of shape (n_groups, n_timesteps, n_components, n_components)
     phi : ndarray of shape (n_components,)
     causal : bool, default=False
         Stop at the filter: the posterior at t rests on what is up to t.
+    group : ndarray of int, shape (n_sequences,), default=None
+        Entry of `precision` that belongs to each sequence; its own by default.
 
     Returns
     -------
     mean : ndarray of shape (n_sequences, n_timesteps, n_components)
-    covariance : ndarray of shape (n_sequences, n_timesteps, n_components, n_components)
-    lag_covariance : ndarray of shape (n_sequences, n_timesteps - 1, n_components)
+    covariance : ndarray of shape (n_groups, n_timesteps, n_components, n_components)
+    lag_covariance : ndarray of shape (n_groups, n_timesteps - 1, n_components)
         Cov(z_t, z_{t+1}) of each component with itself; 0 if `causal`.
 
     Source: Rauch, Tung & Striebel 1965; the update in information form, as missing entries need.
     """
+    group = np.arange(len(information)) if group is None else group
     identity = np.eye(information.shape[-1])
     mean, covariance = np.empty_like(information), np.empty_like(precision)
     predicted = np.empty_like(precision)
@@ -122,18 +128,25 @@ def smooth(information, precision, phi, causal=False):
         predicted[:, t] = prior
         updated = np.linalg.solve(identity + prior @ precision[:, t], prior)
         covariance[:, t] = updated = (updated + updated.swapaxes(1, 2)) / 2
-        error = information[:, t] - (precision[:, t] @ expected[..., None])[..., 0]
-        mean[:, t] = expected + (updated @ error[..., None])[..., 0]
+        error = information[:, t] - _times(precision[:, t], expected, group)
+        mean[:, t] = expected + _times(updated, error, group)
     if causal:
-        return mean, covariance, np.zeros_like(mean[:, 1:])
+        return mean, covariance, np.zeros((len(precision), n_timesteps - 1, len(phi)))
     gain = np.linalg.solve(predicted[:, 1:], phi[:, None] * covariance[:, :-1]).swapaxes(2, 3)
-    lag_covariance = np.empty_like(mean[:, 1:])
+    lag_covariance = np.empty((len(precision), n_timesteps - 1, len(phi)))
     for t in range(n_timesteps - 2, -1, -1):
         G = gain[:, t]
-        mean[:, t] += (G @ (mean[:, t + 1] - phi * mean[:, t])[..., None])[..., 0]
+        mean[:, t] += _times(G, mean[:, t + 1] - phi * mean[:, t], group)
         lag_covariance[:, t] = np.einsum("skl,slk->sk", G, covariance[:, t + 1])
         covariance[:, t] += G @ (covariance[:, t + 1] - predicted[:, t + 1]) @ G.swapaxes(1, 2)
     return mean, covariance, lag_covariance
+
+
+def _times(matrices, vectors, group):
+    """Product of each vector with the matrix of its group."""
+    if len(matrices) == 1:
+        return vectors @ matrices[0].T
+    return (matrices[group] @ vectors[..., None])[..., 0]
 
 
 def infer(recordings, model, causal=False):
@@ -155,28 +168,42 @@ def infer(recordings, model, causal=False):
     natural = [natural_parameters(channels, rows, model) for channels, rows in recordings]
     if not model.phi.any():
         return [_static(*parameters) for parameters in natural]
-    natural = [(i, np.repeat(precision, lengths, axis=0)) for i, precision, lengths in natural]
     pieces = []
-    for number, (information, _) in enumerate(natural):
+    for number, (information, _, _) in enumerate(natural):
         count = max(1, round(len(information) / SEQUENCE_LENGTH))
         edges = np.linspace(0, len(information), count + 1).astype(int)
         pieces += [(number, a, b) for a, b in zip(edges[:-1], edges[1:])]
+    constant = [len(lengths) == 1 for _, _, lengths in natural]
+    natural = [
+        (i, precision if len(lengths) == 1 else np.repeat(precision, lengths, axis=0))
+        for i, precision, lengths in natural
+    ]
     beliefs = [[] for _ in recordings]
     lengths = np.array([b - a for _, a, b in pieces])
     order = np.argsort(lengths, kind="stable")
     # Pieces of one length run side by side; padding at the end is never observed, adds nothing.
     for block in _blocks(order, lengths):
         longest = lengths[block].max()
-        stack = [natural[pieces[j][0]] for j in block]
-        spans = [slice(*pieces[j][1:]) for j in block]
-        information = np.stack([_padded(n[0][s], longest) for n, s in zip(stack, spans)])
-        precision = np.stack([_padded(n[1][s], longest) for n, s in zip(stack, spans)])
-        result = smooth(information, precision, model.phi, causal)
-        for i, j in enumerate(block):
-            n, length = pieces[j][0], lengths[j]
-            beliefs[n].append(
-                (pieces[j][1], result[0][i, :length], result[1][i, :length],
-                 _padded(result[2][i, : length - 1], length))
+        information, precision, group, known = [], [], [], {}
+        for j in block:
+            number, start, stop = pieces[j]
+            information.append(_padded(natural[number][0][start:stop], longest))
+            # Pieces that observe the same channels throughout have the same covariances.
+            key = (number, stop - start) if constant[number] else j
+            if key not in known:
+                known[key] = len(precision)
+                own = natural[number][1]
+                own = np.repeat(own, stop - start, 0) if constant[number] else own[start:stop]
+                precision.append(_padded(own, longest))
+            group.append(known[key])
+        mean, covariance, lag_covariance = smooth(
+            np.stack(information), np.stack(precision), model.phi, causal, np.array(group)
+        )
+        for i, (j, k) in enumerate(zip(block, group)):
+            number, length = pieces[j][0], lengths[j]
+            beliefs[number].append(
+                (pieces[j][1], mean[i, :length], covariance[k, :length],
+                 _padded(lag_covariance[k, : length - 1], length))
             )  # fmt: skip
     return [
         tuple(np.concatenate(parts) for parts in list(zip(*sorted(b, key=lambda p: p[0])))[1:])

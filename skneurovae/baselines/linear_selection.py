@@ -27,6 +27,7 @@ SHRINKAGES = (10.0, 100.0, 300.0, 1000.0, 3000.0)
 WIDTHS = (0.75, 1.5, 3.0, 6.0, 12.0)  # standard deviation of a Gaussian, in time steps
 TIME_CONSTANTS = (1.0, 3.0, 10.0, 30.0, 100.0)  # in time steps
 EVIDENCE = (1.0, 0.5, 0.25, 0.1, 0.05)
+N_COMPONENTS = (2, 4, 8, 12, 16, 24, 32)
 MAX_TIMESTEPS = 10_000  # of all recordings together, on which the choices are made
 MAX_FIT_TIMESTEPS = 60_000  # of all recordings together, on which the chosen model is fitted
 N_FOLDS = 3
@@ -52,7 +53,7 @@ class Choice:
 
 def fit_linear_gaussian(
     recordings, n_rows, n_neurons, n_components, *, shrinkage, smoothing, n_lags=1, causal=False,
-    weights=None, random_state,
+    weights=None, choice=None, random_state,
 ):  # fmt: skip
     """Fit the linear-Gaussian model with its hyperparameters.
 
@@ -74,6 +75,8 @@ def fit_linear_gaussian(
     weights : ndarray of shape (n_neurons,), default=None
         Of the squared errors of each neuron in all choices; 1 by default, for channels in units of
         their spread in training.
+    choice : Choice, default=None
+        Hyperparameters, if they are known: nothing is chosen then.
     random_state : numpy.random.RandomState
 
     Returns
@@ -84,7 +87,9 @@ def fit_linear_gaussian(
     start = random_start(recordings, n_rows, n_components, random_state)
     seed = random_state.randint(2**31 - 1)
     fixed = not isinstance(smoothing, str)
-    if fixed and shrinkage != "auto":
+    if choice is not None:
+        start = replace(start, evidence=_evidence(start, n_neurons, 1.0, choice.behavior_learning))
+    elif fixed and shrinkage != "auto":
         choice = Choice(float(shrinkage), width=float(smoothing))
     else:
         sample = _subsample(recordings, MAX_TIMESTEPS, random_state)
@@ -107,6 +112,39 @@ def fit_linear_gaussian(
     return _with_dynamics(model, local, n_neurons, data), choice
 
 
+def choose_n_components(recordings, n_neurons, *, weights=None, random_state):
+    """Number of components that predicts hidden neurons best, of `N_COMPONENTS`.
+
+    Each number has its own ridge; latents are static.
+
+    Parameters
+    ----------
+    recordings : list of (channels, rows)
+        Neurons only, in units of their spread.
+    n_neurons : int
+    weights : ndarray of shape (n_neurons,), default=None
+        See `fit_linear_gaussian`.
+    random_state : numpy.random.RandomState
+
+    Returns
+    -------
+    int
+        At most one less than there are neurons, and at least 1.
+    """
+    weights = np.ones(n_neurons) if weights is None else weights
+    sample = _subsample(recordings, MAX_TIMESTEPS, random_state)
+    share = sum(len(c) for c, _ in sample) / sum(len(c) for c, _ in recordings)
+    folds = _Folds(_split(sample, random_state), weights, False, random_state.randint(2**31 - 1))
+    scores = {}
+    for number in N_COMPONENTS:
+        number = max(1, min(number, n_neurons - 1))
+        if number not in scores:
+            start = random_start(sample, n_neurons, number, random_state)
+            best, _ = _choose_shrinkage(folds, start, "auto", share)
+            scores[number] = best.score
+    return max(scores, key=scores.get)
+
+
 class _Folds:
     """Co-smoothing of held-out recordings by models of the others."""
 
@@ -124,11 +162,21 @@ class _Folds:
         """`choice` as `scored` gives it, and the squared error of each neuron."""
         error, total = np.zeros((2, self.n_neurons))
         for model, held_out, folds in zip(models, self.held_out, self.hidden):
-            for hidden in folds:
-                sums = hidden_sums(held_out, hidden, model, choice.width, self.weights, self.causal)
-                error, total = error + sums[0], total + sums[1]
+            # All that is to be inferred under a model at once: the recursions over time are slow.
+            shown = [pair for part in self._shown(held_out) for _ in folds for pair in part]
+            hidden = [column for _ in self._shown(held_out) for fold in folds for column in fold]
+            sums = hidden_sums(shown, hidden, model, choice.width, self.weights, self.causal)
+            error, total = error + sums[0], total + sums[1]
         score = 1 - error.sum() / total.sum() if total.any() else -np.inf
         return replace(choice, score=float(score)), error
+
+    def _shown(self, held_out):
+        """Held-out recordings as they are and, where they have behavior, without it."""
+        alone = [
+            (np.where(rows < self.n_neurons, channels, np.nan), rows) for channels, rows in held_out
+        ]
+        has_behavior = any((rows >= self.n_neurons).any() for _, rows in held_out)
+        return (held_out, alone) if has_behavior else (held_out,)
 
     def with_dynamics(self, models, choice, refit=False):
         """The static models of the folds with the dynamics of `choice`."""

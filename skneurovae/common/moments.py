@@ -86,6 +86,25 @@ def moments_by_row(tables, rows, n_rows):
     return mean, np.where(_moves(low, high, coarsest), std, 0.0)
 
 
+def largest_by_row(tables, rows, n_rows):
+    """Largest observed entry of every row of a model's tables; -inf for a row without data.
+
+    Parameters
+    ----------
+    tables, rows, n_rows
+        As of `moments_by_row`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows,)
+    """
+    largest = np.full(n_rows, -np.inf)
+    for table, row in zip(tables, rows):
+        known = row >= 0
+        np.maximum.at(largest, row[known], _range(table[:, known])[1])
+    return largest
+
+
 def column_moments(columns):
     """Mean and standard deviation of the observed entries of each column.
 

@@ -121,8 +121,23 @@ def dropout(values, rate, training=True):
         return values
     if rate == 1:
         return torch.zeros_like(values)
-    kept = torch.empty_like(values).bernoulli_(1 - rate, generator=generator_on(values.device))
+    if values.device.type == "cpu":
+        kept, rate = _kept(values, rate)
+    else:
+        kept = torch.empty_like(values).bernoulli_(1 - rate, generator=generator_on(values.device))
     return values * kept.div_(1 - rate)
+
+
+def _kept(values, rate):
+    """Which entries dropout on a CPU keeps, as 0 and 1, and the rate, rounded to 1 / 65536.
+
+    Four entries share one draw of 64 bits, which takes a tenth of the time of `bernoulli_`.
+    """
+    draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64)
+    draws.random_(-(2**63), None, generator=generator_on("cpu"))
+    limit = min(round(rate * 65536), 65535)
+    kept = draws.view(torch.int16)[: values.numel()].view(values.shape) >= limit - 32768
+    return kept.to(values.dtype), limit / 65536
 
 
 class Dropout(nn.Dropout):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from dataclasses import replace
@@ -19,7 +20,7 @@ from skneurovae.baselines.linear_selection import share_neurons
 from skneurovae.common.isolation import isolated
 from skneurovae.common.moments import moments_by_row
 from skneurovae.common.parameters import with_plain_parameters
-from skneurovae.common.randomness import randperm, seeded
+from skneurovae.common.randomness import rand, randperm, seeded
 from skneurovae.common.rollback import all_or_nothing
 from skneurovae.common.versions import Versioned
 from skneurovae.estimators.inference import INPUTS, InferenceMixin
@@ -28,9 +29,12 @@ from skneurovae.recordings import NeuronVocabulary
 from skneurovae.recordings.batches import make_batches
 from skneurovae.recordings.doubts import behavior_range, tell_doubts, tell_left_out
 from skneurovae.recordings.masking import HidingSchedule
+from skneurovae.recordings.windows import draw_windows
 from skneurovae.training import TrainingSettings, resolve_device, train
 
 N_FOLDS = 3  # of neurons, in validation
+LEAST_EPOCHS, LEAST_PATIENCE, LEAST_STEPS = 10, 3, 20  # of "auto"; steps per epoch
+PREPARED_WINDOWS, PREPARED_ENTRIES = 256, 2**22  # at a time
 COLLAPSED = 0.01  # nats per time step, below which a component is taken to carry nothing
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
@@ -51,12 +55,12 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
         "window_length": [_POSITIVE],
         "stride": [_POSITIVE, None],
         "batch_size": [_POSITIVE],
-        "max_iter": [_POSITIVE],
+        "max_iter": [_POSITIVE, StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [_POSITIVE],
+        "n_iter_no_change": [_POSITIVE, StrOptions({"auto"})],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -102,7 +106,8 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
             If it is interrupted (Ctrl-C) while the network trains: the best weights so far are
             kept.
         """
-        context = self._init_callback_context(max_subtasks=self.max_iter)
+        most = None if self.max_iter == "auto" else self.max_iter
+        context = self._init_callback_context(max_subtasks=most)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         fresh = not (self.warm_start and hasattr(self, "network_"))
         inputs = mask, behavior, stimulus, identities
@@ -171,7 +176,8 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
 
     def _tell_doubts(self, recordings):
         given = {n: self._fitted_params.get(n) for n in ("n_components", "likelihood")}
-        tell_doubts(recordings, **given)
+        leveled = self._fitted_params.get("normalize", "identity") != "identity"
+        tell_doubts(recordings, **given, leveled=leveled)
 
     def _fix_parameters(self):
         """Keep the parameters of this fit: they go with the network, whatever is set later."""
@@ -207,20 +213,28 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
                 (recordings, rows), None,
             )  # fmt: skip
             if fresh:
-                network = self._start_network(recordings, rows, np.random.RandomState(seed))
+                # What validates the network must not have made its start.
+                begin_on = train_set if self._start_is_fitted else (recordings, rows)
+                network = self._start_network(*begin_on, np.random.RandomState(seed))
             else:
                 network = self._grow_network(self.network_, recordings, rows, context is None)
             network = network.to(device)
             store = self._store(*train_set, device, torch.float32)
-            history = train(
+            batches = self._lengthened(self._batches(store, network), n_epochs)
+            history = self._fit_network(
                 network,
-                self._batches(store, network),
-                settings=self._training_settings(n_epochs, annealing=context is not None),
+                batches,
+                store,
+                settings=self._training_settings(
+                    *self._lengths(n_epochs, batches), annealing=context is not None
+                ),
                 validate=self._validation(network, held_out, device, seed),
                 on_epoch=self._on_epoch(context),
-                trust_start=self._start_is_fitted,
             )
-        self.network_ = network.cpu().eval()
+            network = network.cpu()
+            if held_out is not None and fresh:
+                self._finish_network(network, recordings, rows, train_set, history)
+        self.network_ = network.eval()
         self._device = str(device)
         self.fit_time_ = time.perf_counter() - begun
         self._note(history)
@@ -256,20 +270,72 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
                 )
         return arguments
 
+    def _fit_network(self, network, batches, store, **arguments):
+        """Train the network; the `History`."""
+        return train(network, batches, **arguments)
+
+    def _finish_network(self, network, recordings, rows, train_set, history):
+        """Learn what is still to be learned from the recordings that validated."""
+
+    def _lengthened(self, batches, n_epochs):
+        """The batches of an epoch, several times over where they are few.
+
+        Each epoch ends with a validation, which would take longer than a handful of steps.
+        """
+        n_passes = math.ceil(LEAST_STEPS / max(1, batches.n_steps))
+        if n_epochs != "auto" or n_passes <= 1:
+            return batches
+
+        def lengthened():
+            for _ in range(n_passes):
+                yield from batches()
+
+        lengthened.n_steps = n_passes * batches.n_steps
+        return lengthened
+
+    def _lengths(self, n_epochs, batches):
+        """Epochs, and epochs without improvement, "auto" by the gradient steps of an epoch."""
+        n_steps = max(1, batches.n_steps)
+        patience = self.n_iter_no_change
+        if n_epochs == "auto":
+            n_epochs = max(LEAST_EPOCHS, math.ceil(self._n_steps / n_steps))
+        if patience == "auto":
+            patience = max(LEAST_PATIENCE, math.ceil(self._n_steps / 4 / n_steps))
+        return n_epochs, patience
+
     def _batches(self, store, network, choose=None):
         """Function that gives the batches of one epoch of training, each time drawn anew.
 
-        `choose`, if given, is called once per epoch with the plan of all windows, and returns those
-        of the epoch.
+        Windows begin at other places in every epoch. What the network prepares of them serves
+        `_n_passes` passes, in which batches are other choices of the same windows. `choose`, if
+        given, is called once per epoch with the plan of inference, and returns the windows of the
+        epoch.
         """
         hiding = self._hiding()
-        plan = self._plan(store.lengths)
+        length, size = self._fitted_params["window_length"], self.batch_size
+
+        def draw():
+            if choose is not None:
+                return choose(self._plan(store.lengths))
+            return draw_windows(store.lengths, length, rand(len(store.lengths)).tolist())
 
         def batches():
-            chosen = plan if choose is None else choose(plan)
-            for block in make_batches(chosen, store, self.batch_size, shuffle=True):
-                yield hiding.hide(store.batch(block))
+            if self._n_passes == 1:
+                for block in make_batches(draw(), store, size, shuffle=True):
+                    yield hiding.hide(store.batch(block))
+                return
+            widest = max(store.n_neurons) * min(length, max(store.lengths))
+            n_prepared = size * max(1, min(PREPARED_WINDOWS, PREPARED_ENTRIES // widest) // size)
+            for block in make_batches(draw(), store, n_prepared, shuffle=True):
+                prepared = network.prepare(hiding.hide(store.batch(block)))
+                for _ in range(self._n_passes):
+                    n_batches = math.ceil(len(block) / size)
+                    yield from map(prepared.take, randperm(len(block)).tensor_split(n_batches))
 
+        plan = self._plan(store.lengths) if choose is not None else draw_windows(
+            store.lengths, length, [0.5] * len(store.lengths)
+        )  # fmt: skip
+        batches.n_steps = self._n_passes * len(make_batches(plan, store, size, shuffle=False))
         return batches
 
     def _warn_of_collapse(self):
@@ -323,7 +389,7 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
             return None
         store = self._store(*held_out, device, torch.float32)
         shape = len(store.lengths), max(store.n_neurons)
-        fixed = list(self._validation_batches(store, *held_out, seed))
+        fixed = [network.prepare(b) for b in self._validation_batches(store, *held_out, seed)]
 
         def validate():
             """Each neuron of each recording, as its share of the mean loss of all entries."""
@@ -352,12 +418,12 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
             for k in range(N_FOLDS):
                 yield replace(batch, shown=batch.shown & (fold != k)[:, None])
 
-    def _training_settings(self, n_epochs, annealing):
+    def _training_settings(self, n_epochs, patience, annealing):
         return TrainingSettings(
             max_iter=n_epochs,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            n_iter_no_change=self.n_iter_no_change,
+            n_iter_no_change=patience,
             tol=self.tol,
             annealing=annealing,
             precision=self.precision,
@@ -380,6 +446,12 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
     def _hiding(self):
         """What training hides from the encoder; nothing by default."""
         return HidingSchedule(neurons=(0.0, 0.0), spans=(0.0, 0.0), behavior=0.0, everything=0.0)
+
+    # Gradient steps of a fit, where `max_iter` is "auto".
+    _n_steps = 1000
+
+    # How often the windows of an epoch are gone through, as they were cut and hidden.
+    _n_passes = 1
 
     # Share of the neurons of a held-out recording that others must have.
     _least_known = 0.5

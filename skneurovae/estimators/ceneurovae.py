@@ -43,6 +43,13 @@ def load_ceneurovae(estimator_class, checkpoint, identities, behavior_scale, par
     model.n_behaviors_in_ = state["beh_proj.0.weight"].shape[1]
     model.n_stimuli_in_ = 0
     model._check_parameters()
+    if model.normalize == "recording":
+        raise ValueError(
+            "normalize='recording' needs recordings, which a checkpoint does not hold."
+        )
+    model.n_components_, model.normalize_ = model.n_components, "identity"
+    model.likelihood_ = "gaussian" if model.likelihood == "auto" else model.likelihood
+    model.behavior_kind_ = ("linear",) * model.n_behaviors_in_
     # Row 0 of the checkpoint stands for every unlabelled neuron; here it belongs to none.
     model._vocabulary = NeuronVocabulary()
     labels = np.array([type(names[0])(), *names], dtype=object)

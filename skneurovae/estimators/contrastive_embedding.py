@@ -183,6 +183,8 @@ default="offset10"
             for name, constraint in LatentVariableEstimator._parameter_constraints.items()
             if name not in ("window_length", "stride")
         },
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "network": [StrOptions(set(NETWORKS))],
         "conditional": [str, list, tuple],
         "time_offset": [_whole, "array-like", None],

@@ -154,13 +154,14 @@ class ContrastiveTraining:
                 for step in range(n_steps):
                     yield PairBatch(strips, [draw[step] for draw in draws])
 
+        batches.n_steps = self.steps_per_epoch
         return batches
 
-    def _training_settings(self, n_epochs, annealing):
+    def _training_settings(self, n_epochs, patience, annealing):
         # The shared schedule spends a fifth of a fit on warming up and then cools down: after as
         # many steps, pairs are told apart less well than by the constant rate of the method, and a
         # little less with shorter memory than Adam's own.
-        settings = super()._training_settings(n_epochs, annealing)
+        settings = super()._training_settings(n_epochs, patience, annealing)
         return replace(settings, warmup_epochs=0, min_lr_ratio=1.0, betas=(0.9, 0.999))
 
     def _warn_of_idle(self, strips, samplers):

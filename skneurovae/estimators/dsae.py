@@ -144,9 +144,9 @@ loss_curve_, validation_scores_, best_loss_, n_iter_, fit_time_, n_rollbacks_, h
         beta_dynamic=0.1, kl_warmup=0.3, free_bits=0.0, dropout=0.05,
         coordinated_dropout=0.2, sample_validation=0.0, hide_neurons=(0.0, 0.4),
         hide_bins=(0.0, 0.1), forward_bins=0, initialization="random", freeze_core=False,
-        n_samples=20, window_length=256, stride=None, batch_size=32, max_iter=100,
+        n_samples=20, window_length=256, stride=None, batch_size=32, max_iter="auto",
         learning_rate=1e-2, weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
-        n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
+        n_iter_no_change="auto", tol=1e-4, warm_start=False, random_state=None, device="auto",
         precision="float32", verbose=0,
     ):  # fmt: skip
         self.n_components = n_components

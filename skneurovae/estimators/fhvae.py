@@ -134,9 +134,9 @@ loss_curve_, validation_scores_, best_loss_, n_iter_, fit_time_, n_rollbacks_, h
         kl_warmup=0.0, free_bits=0.0, dropout=0.05, coordinated_dropout=0.2,
         sample_validation=0.0, hide_neurons=(0.0, 0.4), hide_bins=(0.0, 0.0),
         forward_bins=0, initialization="random", freeze_core=False, n_samples=20,
-        window_length=20, stride=None, batch_size=64, max_iter=100, learning_rate=1e-2,
+        window_length=20, stride=None, batch_size=64, max_iter="auto", learning_rate=1e-2,
         weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
-        n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
+        n_iter_no_change="auto", tol=1e-4, warm_start=False, random_state=None, device="auto",
         precision="float32", verbose=0,
     ):  # fmt: skip
         self.n_components = n_components
@@ -318,4 +318,4 @@ loss_curve_, validation_scores_, best_loss_, n_iter_, fit_time_, n_rollbacks_, h
             return super()._batches(store, network, draw)
         # Sequences that a fitted model meets have vectors of their own, not those of the last fit.
         take(np.arange(len(names)), self._n_updates > 0)
-        return super()._batches(store, network)
+        return super()._batches(store, network, lambda plan: plan)

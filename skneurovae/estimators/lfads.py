@@ -110,11 +110,13 @@ class LFADS(SequentialEstimator):
         Most time steps at once. A trial of at most this length is one window; longer recordings
         are cut into windows with an initial condition of their own, cross-faded.
     stride : int or None, default=None
-        Time steps between windows; None is half of `window_length`.
+        Time steps between windows in inference; None is half of `window_length`. Training cuts
+        longer recordings at random places, anew in each epoch.
     batch_size : int, default=32
         Trials at a time, in training and inference.
-    max_iter : int, default=100
-        Epochs.
+    max_iter : int or "auto", default="auto"
+        Epochs; "auto" is as many as make 1,000 gradient steps, and at least 10, where an epoch is
+        as many passes over the data as make 20 steps.
     learning_rate : float, default=1e-2
     weight_decay : float, default=0.0
         Of matrices of the core.
@@ -123,8 +125,9 @@ class LFADS(SequentialEstimator):
     validation_fraction : float, default=0.15
         Share of recordings held out where four or more share their neurons, else of the length of
         each; refused with `sample_validation`.
-    n_iter_no_change : int, default=20
-        Epochs without improvement, after `kl_warmup`, before training stops.
+    n_iter_no_change : int or "auto", default="auto"
+        Epochs without improvement, after `kl_warmup`, before training stops; "auto" is as many as
+        make 250 gradient steps, and at least 3.
     tol : float, default=1e-4
         Least improvement that counts.
     warm_start : bool, default=False
@@ -210,9 +213,9 @@ class LFADS(SequentialEstimator):
         beta_dynamic=0.1, kl_warmup=0.3, free_bits=0.0, recurrent_l2=0.0, dropout=0.05,
         coordinated_dropout=0.2, sample_validation=0.0, hide_neurons=(0.0, 0.4),
         hide_bins=(0.0, 0.1), forward_bins=0, initialization="random", freeze_core=False,
-        n_samples=20, window_length=256, stride=None, batch_size=32, max_iter=100,
+        n_samples=20, window_length=256, stride=None, batch_size=32, max_iter="auto",
         learning_rate=1e-2, weight_decay=0.0, early_stopping=True, validation_fraction=0.15,
-        n_iter_no_change=20, tol=1e-4, warm_start=False, random_state=None, device="auto",
+        n_iter_no_change="auto", tol=1e-4, warm_start=False, random_state=None, device="auto",
         precision="float32", verbose=0,
     ):  # fmt: skip
         self.n_components = n_components

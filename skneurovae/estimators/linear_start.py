@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 
 from skneurovae.baselines.linear_gaussian import (
     LinearGaussian,
@@ -11,10 +14,20 @@ from skneurovae.baselines.linear_gaussian import (
     infer,
     read_out,
 )
-from skneurovae.baselines.linear_selection import fit_linear_gaussian
+from skneurovae.baselines.linear_selection import (
+    choose_n_components,
+    fit_linear_gaussian,
+    hidden_columns,
+)
 from skneurovae.baselines.poisson_regression import poisson_regression
-from skneurovae.common.moments import moments_by_row, standardization, unit_of
-from skneurovae.networks.precision import shifted
+from skneurovae.common.moments import (
+    column_moments,
+    largest_by_row,
+    moments_by_row,
+    standardization,
+    unit_of,
+)
+from skneurovae.objectives import get_likelihood, log_ceiling
 
 
 def stabilized(traces):
@@ -22,7 +35,7 @@ def stabilized(traces):
     return 2 * np.sqrt(traces + 0.375)
 
 
-def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state):
+def start_linear(network, recordings, rows, *, choice=None, shrinkage, dynamics, random_state):
     """Fit the linear model and write it into `network`.
 
     Parameters
@@ -31,6 +44,8 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
     recordings : list of Recording
     rows : list of ndarray
         Row of each neuron in the network's tables.
+    choice : Choice, default=None
+        Hyperparameters, if they are known.
     shrinkage : float or "auto"
     dynamics : bool
         AR(1) latents, or static ones.
@@ -41,14 +56,11 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
     choice : Choice
         Hyperparameters of the linear model.
     """
-    if network.likelihood.is_count:
-        encoded = [r.replace(traces=stabilized(r.traces)) for r in recordings]
-    else:
-        encoded = recordings
+    encoded = _encoded(network, recordings)
     offset, scale = standardization([r.traces for r in encoded], rows, network.n_neurons)
     _write(network, input_offset=offset, input_scale=scale)
-    if network.lags:
-        _write(network, **_behavior_units(recordings, len(network.behavior_offset)))
+    if network.basis is not None:
+        start_basis(network.basis, recordings)
     data = [channels(network, r, row) for r, row in zip(encoded, rows)]
     model, choice = fit_linear_gaussian(
         data,
@@ -57,12 +69,13 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
         network.loadings.shape[1],
         shrinkage=shrinkage,
         smoothing="ar1" if dynamics else 0.0,
-        n_lags=max(len(network.lags), 1),
+        n_lags=network.basis.n_copies if network.basis is not None else 1,
         causal=network.causal,
         # Squared errors of roots go with the deviance of counts: their noise is about 1 from two
         # counts per bin on, and falls below with what a bin can tell. Other traces are compared in
         # units of each neuron's spread.
         weights=scale**2 if network.likelihood.is_count else None,
+        choice=choice,
         random_state=random_state,
     )
     _write(network, loadings=model.loadings, center=model.offset, psi=model.noise, phi=model.phi)
@@ -76,9 +89,39 @@ def start_linear(network, recordings, rows, *, shrinkage, dynamics, random_state
     return choice
 
 
+def _encoded(network, recordings):
+    """Recordings with traces as the encoder takes them."""
+    if not network.likelihood.is_count:
+        return recordings
+    return [r.replace(traces=stabilized(r.traces)) for r in recordings]
+
+
 def count_entries(recordings):
     """Number of observed entries of all traces."""
     return float(sum((~np.isnan(r.traces)).sum() for r in recordings))
+
+
+def number_of_components(recordings, rows, n_rows, likelihood, random_state):
+    """Number of components by hidden neurons of held-out parts, under a static linear model."""
+    counts = get_likelihood(likelihood).is_count
+    tables = [stabilized(r.traces) if counts else r.traces for r in recordings]
+    offset, scale = standardization(tables, rows, n_rows)
+    data = [
+        (((t - offset[row]) / scale[row])[:, row >= 0], row[row >= 0])
+        for t, row in zip(tables, rows)
+    ]
+    return choose_n_components(
+        data, n_rows, weights=scale**2 if counts else None,
+        random_state=check_random_state(random_state),
+    )  # fmt: skip
+
+
+def unlearned(recordings, rows, n_neurons):
+    """Rows of which the recordings hold nothing."""
+    seen = np.zeros(n_neurons, dtype=bool)
+    for recording, row in zip(recordings, rows):
+        np.logical_or.at(seen, row, ~np.isnan(recording.traces).all(0))
+    return np.flatnonzero(~seen)
 
 
 def take_over(network, old):
@@ -95,11 +138,9 @@ def take_over(network, old):
     network.load_state_dict(state)
 
 
-def grow_linear(network, recordings, rows, n_before):
-    """Give rows from `n_before` on the loadings of one M-step on their own recordings."""
-    new = np.arange(n_before, network.n_neurons)
-    counts = network.likelihood.is_count
-    encoded = [r.replace(traces=stabilized(r.traces)) if counts else r for r in recordings]
+def grow_linear(network, recordings, rows, new):
+    """Give the rows `new` the loadings of one M-step on their own recordings."""
+    encoded = _encoded(network, recordings)
     offset, scale = standardization([r.traces for r in encoded], rows, network.n_neurons)
     for name, value in (("input_offset", offset), ("input_scale", scale)):
         getattr(network, name)[new] = torch.as_tensor(value[new], dtype=torch.float32)
@@ -109,7 +150,8 @@ def grow_linear(network, recordings, rows, n_before):
     moments = Moments.empty(len(model.offset), model.n_components)
     for (values, row), belief in zip(data, infer(old, model, network.causal)):
         moments.add(values, row, belief)
-    network.evidence[new] = network.evidence[0].item()
+    others = np.setdiff1d(np.arange(network.n_neurons), new)
+    network.evidence[new] = network.evidence[others[0]].item()
     for name, value in zip(
         ("loadings", "center", "psi"), read_out(moments, network.shrinkage.item())
     ):
@@ -120,46 +162,77 @@ def grow_linear(network, recordings, rows, n_before):
 def start_decoder(network, recordings, rows, data, chosen):
     """Linear part of the decoder of rows `chosen`: the same loadings, or a Poisson regression."""
     model = linear_model(network)
+    n_neurons = network.n_neurons
     if not network.likelihood.is_count:
         scale, offset = network.input_scale.numpy(), network.input_offset.numpy()
-        neurons = slice(0, network.n_neurons)
+        neurons = slice(0, n_neurons)
         values = {
             "decoder_loadings": model.loadings[neurons],
             "output_offset": offset + scale * model.offset[neurons],
             "output_scale": scale,
             "log_scale": 0.5 * np.log(model.noise[neurons]) * (network.noise != "fixed"),
+            "information": 1 / model.noise[neurons],
         }
     else:
-        beliefs = infer(data, model, network.causal)
-        loadings, offset = _log_linear(recordings, rows, beliefs, network, chosen)
-        dispersion = np.full(network.n_neurons, -2.0)
+        counts = [_counts_of(n, recordings, rows) for n in range(n_neurons)]
+        rates = np.array([np.mean(c) if len(c) else 0.0 for c in counts])
+        loadings, offset, excess = _log_linear(recordings, rows, data, network, chosen, rates)
         values = {
-            "decoder_loadings": loadings, "output_offset": offset,
-            "output_scale": np.ones(network.n_neurons), "log_scale": dispersion,
-        }  # fmt: skip
+            "decoder_loadings": loadings,
+            "output_offset": offset,
+            "output_scale": np.ones(n_neurons),
+            "log_scale": np.log(np.clip(excess, 0.01, 10.0)),
+            "information": rates,
+            "ceiling": log_ceiling(
+                largest_by_row([r.traces for r in recordings], rows, n_neurons), True
+            ),
+        }
     for name, value in values.items():
         table = getattr(network, name).data
         table[chosen] = torch.as_tensor(value[chosen], dtype=table.dtype)
 
 
-def _log_linear(recordings, rows, beliefs, network, chosen):
-    """Poisson regression of each neuron's counts on the latents."""
-    loadings = np.zeros((network.n_neurons, network.loadings.shape[1]))
-    offset = np.zeros(network.n_neurons)
-    for n in chosen:
-        parts = []
-        for recording, row, (mean, *_) in zip(recordings, rows, beliefs):
-            for column in np.flatnonzero(row == n):
-                counts = recording.traces[:, column]
-                seen = ~np.isnan(counts)
-                parts.append((mean[seen], counts[seen]))
-        latents = np.concatenate([z for z, _ in parts])
-        counts = np.concatenate([c for _, c in parts])
-        offset[n] = np.log(max(counts.mean(), 0.1 / len(counts)) if len(counts) else 1.0)
-        if counts.sum() > 0:
-            penalty = network.shrinkage.item()
-            loadings[n], offset[n], _ = poisson_regression(latents, counts, penalty)
-    return loadings, offset
+def _counts_of(neuron, recordings, rows):
+    """All observed counts of a neuron."""
+    found = [r.traces[:, row == neuron].ravel() for r, row in zip(recordings, rows)]
+    found = np.concatenate(found)
+    return found[~np.isnan(found)]
+
+
+def _log_linear(recordings, rows, data, network, chosen, rates):
+    """Poisson regression of each neuron's counts on latents that rest on other neurons.
+
+    Posterior means that contain the very counts that are regressed on them promise too much: as in
+    scoring, each neuron is hidden once, with a third of the others. The ridge is in time steps, as
+    that on loadings, and so counts as often as what a time step tells: the mean count.
+    """
+    model = linear_model(network)
+    parts = {n: [] for n in chosen}
+    for columns in hidden_columns(data, data, network.n_neurons, 0):
+        alone = [len(np.unique(row)) == 1 for _, row in data]  # and predicted from nothing else
+        masked = [
+            (values if single else np.where(hidden, np.nan, values), row)
+            for (values, row), hidden, single in zip(data, columns, alone)
+        ]
+        beliefs = infer(masked, model, network.causal)
+        for recording, row, pair, hidden, belief in zip(recordings, rows, data, columns, beliefs):
+            for n in np.unique(pair[1][hidden]):
+                for column in np.flatnonzero(row == n) if n in parts else ():
+                    counts = recording.traces[:, column]
+                    seen = ~np.isnan(counts)
+                    parts[n].append((belief[0][seen], counts[seen]))
+    loadings = np.zeros((network.n_neurons, model.n_components))
+    excess = np.zeros(network.n_neurons)  # variance beyond the mean, over the squared mean
+    offset = np.log(np.maximum(rates, 0.1 / sum(r.n_timesteps for r in recordings)))
+    for n, pairs in parts.items():
+        if rates[n] > 0:
+            latents, counts = (np.concatenate(values) for values in zip(*pairs))
+            ridge = network.shrinkage.item() * rates[n]
+            loadings[n], offset[n], _ = poisson_regression(latents, counts, ridge)
+            expected = np.exp(latents @ loadings[n] + offset[n])
+            beyond = ((counts - expected) ** 2 - expected).sum()
+            excess[n] = beyond / (expected**2).sum()
+    return loadings, offset, excess
 
 
 def linear_model(network):
@@ -173,22 +246,34 @@ def channels(network, recording, row):
     known = row >= 0
     offset, scale = network.input_offset.numpy(), network.input_scale.numpy()
     values = [((recording.traces - offset[row]) / scale[row])[:, known]]
-    if network.lags and recording.behavior is not None:
-        units = network.behavior_offset.numpy(), network.behavior_scale.numpy()
-        behavior = (recording.behavior - units[0]) / units[1]
-        behavior = torch.from_numpy(behavior)[None]
-        values += [shifted(behavior, lag, np.nan)[0].numpy() for lag in network.lags]
+    if network.basis is not None and recording.behavior is not None:
+        basis = copy.deepcopy(network.basis).double()
+        behavior = torch.from_numpy(np.array(recording.behavior, dtype=float))[None]
+        lagged, seen = basis(behavior, ~torch.isnan(behavior), network.lags)
+        values.append(np.where(seen[0].numpy(), lagged[0].numpy(), np.nan))
         row = np.concatenate([row[known], np.arange(network.n_neurons, len(network.loadings))])
     else:
         row = row[known]
     return np.concatenate(values, axis=1), row
 
 
-def _behavior_units(recordings, n_behaviors):
-    given = [r.behavior for r in recordings if r.behavior is not None]
-    rows = [np.arange(n_behaviors)] * len(given)
-    offset, std = moments_by_row(given, rows, n_behaviors)
-    return {"behavior_offset": offset, "behavior_scale": unit_of(std)}
+def start_basis(basis, recordings):
+    """Range of each channel of behavior, and mean and spread of its functions."""
+    given = [r.behavior.astype(float) for r in recordings if r.behavior is not None]
+    behavior = np.concatenate(given) if given else np.empty((0, len(basis.kinds)))
+    observed = ~np.isnan(behavior)
+    low = np.where(observed, behavior, np.inf).min(0, initial=np.inf)
+    high = np.where(observed, behavior, -np.inf).max(0, initial=-np.inf)
+    varies = high > low
+    _write(basis, low=np.where(varies, low, np.nan_to_num(low, posinf=0.0)))
+    _write(basis, high=np.where(varies, high, basis.low.numpy() + 1))
+    # In float32 a range far from 0 may have no width.
+    above = torch.nextafter(basis.low, torch.full_like(basis.low, torch.inf))
+    basis.high.copy_(torch.maximum(basis.high, above))
+    functions = copy.deepcopy(basis).double().functions(torch.from_numpy(behavior)).numpy()
+    functions = np.where(observed[:, basis.owner.numpy()], functions, np.nan)
+    offset, std = column_moments(functions) if len(functions) else (0.0, 1.0)
+    _write(basis, offset=offset, scale=unit_of(np.asarray(std)))
 
 
 def start_pooled(network, recordings, rows, n_before=0):
@@ -197,8 +282,11 @@ def start_pooled(network, recordings, rows, n_before=0):
     new = np.arange(n_before, network.n_neurons)
     network.offset[new] = torch.as_tensor(offset[new], dtype=torch.float32)
     network.scale[new] = torch.as_tensor(scale[new], dtype=torch.float32)
-    if not n_before and len(network.behavior_offset):
-        _write(network, **_behavior_units(recordings, len(network.behavior_offset)))
+    n_behaviors = len(network.behavior_offset)
+    if not n_before and n_behaviors:
+        given = [r.behavior for r in recordings if r.behavior is not None]
+        offset, std = moments_by_row(given, [np.arange(n_behaviors)] * len(given), n_behaviors)
+        _write(network, behavior_offset=offset, behavior_scale=unit_of(std))
     return network
 
 

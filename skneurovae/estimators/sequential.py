@@ -228,8 +228,8 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
         self._trained_on = parts[0]
         return parts
 
-    def _training_settings(self, n_epochs, annealing):
-        settings = super()._training_settings(n_epochs, annealing)
+    def _training_settings(self, n_epochs, patience, annealing):
+        settings = super()._training_settings(n_epochs, patience, annealing)
         ramp = round(self.kl_warmup * n_epochs) if annealing else 0
         return dataclasses.replace(settings, ramp_epochs=ramp)
 
@@ -252,6 +252,7 @@ class SequentialEstimator(StartMixin, SequentialUseMixin, TracesMixin, LatentVar
                     batch = dataclasses.replace(batch, shown=batch.shown & seen)
                 yield batch
 
+        batches.n_steps = plain.n_steps
         return batches
 
     def _validation_batches(self, store, recordings, rows, seed):

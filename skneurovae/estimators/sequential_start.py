@@ -12,9 +12,15 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import Ridge
 
-from skneurovae.common.moments import column_moments, standardization, unit_of
+from skneurovae.common.moments import (
+    column_moments,
+    largest_by_row,
+    standardization,
+    unit_of,
+)
 from skneurovae.common.randomness import randn_like
 from skneurovae.networks.sequential import TABLES, UNITS
+from skneurovae.objectives import log_ceiling
 
 SMOOTHING = 2.0  # time steps, the standard deviation of the Gaussian
 SMALL = 0.1  # relative size of what a regression leaves open
@@ -48,6 +54,13 @@ def start_rows(network, trained, measured, n_before):
         for part, own in (trained, measured)
     ]
     network.set_units(*(np.where(seen, *pair) for pair in zip(*units)), new)
+    if network.likelihood.has_log_link:
+        largest = np.maximum(*(
+            largest_by_row([r.traces for r in part], own, network.n_neurons)
+            for part, own in (trained, measured)
+        ))  # fmt: skip
+        ceiling = torch.as_tensor(log_ceiling(largest, network.likelihood.is_count))
+        network.ceiling[new] = ceiling[new].to(network.ceiling)
     # A recording holds the neurons of its own session only.
     width = np.mean([len(row) for row in rows])
     network.read_in[new] = randn_like(network.read_in[new]) / width**0.5

@@ -100,15 +100,19 @@ class RotaryPositions(nn.Module):
             raise ValueError(f"dim must be even, to be rotated in pairs, got {dim}.")
         self.dim, self.base = dim, base
 
-    def forward(self, features):
-        """Rotate `features` of shape (..., T, dim), in their dtype."""
+    def turns(self, features):
+        """Cosine and sine of the angles for features (..., T, dim), of shape (T, dim / 2) each."""
         # Half precision would not tell late time steps apart.
         dtype = torch.promote_types(features.dtype, torch.float32)
         exponents = torch.arange(0, self.dim, 2, device=features.device, dtype=dtype) / self.dim
         steps = torch.arange(features.shape[-2], device=features.device, dtype=dtype)
         angles = steps[:, None] * self.base**-exponents
-        first, second = features.to(dtype).chunk(2, -1)
-        cos, sin = angles.cos(), angles.sin()
+        return angles.cos(), angles.sin()
+
+    def forward(self, features, turns=None):
+        """Rotate `features` of shape (..., T, dim), in their dtype; by `turns`, if at hand."""
+        cos, sin = self.turns(features) if turns is None else turns
+        first, second = features.to(cos.dtype).chunk(2, -1)
         rotated = torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
         return rotated.to(features.dtype)
 
@@ -123,7 +127,7 @@ class TemporalTransformer(nn.Module):
     n_layers, n_heads : int
         Layers, and attention heads in each; `d_model / n_heads` must be an even integer.
     dropout : float
-        Of attention weights, hidden units and what each block adds.
+        Of hidden units and what each block adds.
     causal : bool
         Whether a time step sees only itself and earlier ones.
     feedforward : int, default=4
@@ -148,7 +152,7 @@ class TemporalTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, features, valid):
+    def forward(self, features, valid, padded=True):
         """Features of each time step in the light of the others.
 
         Parameters
@@ -157,6 +161,8 @@ class TemporalTransformer(nn.Module):
             May hold anything, also NaN, where not valid.
         valid : Tensor of bool, of shape (B, T)
             Real time steps.
+        padded : bool, default=True
+            False if all are: a mask that blocks nothing would only take time.
 
         Returns
         -------
@@ -164,10 +170,14 @@ class TemporalTransformer(nn.Module):
             Finite everywhere; without meaning where not valid.
         """
         # An attention weight of zero would not stop a NaN.
-        features = torch.where(valid[..., None], features, 0.0)
-        visible = visible_steps(valid, self.causal)[:, None]
+        visible = None
+        if padded or self.causal:
+            features = torch.where(valid[..., None], features, 0.0)
+            visible = visible_steps(valid, self.causal)[:, None]
+        turns = None
         for block in self.blocks:
-            features = block(features, visible)
+            turns = block.rotate.turns(features) if turns is None else turns
+            features = block(features, visible, turns)
         return self.norm(features)
 
 
@@ -184,13 +194,13 @@ class _Block(nn.Module):
             Dropout(dropout), nn.Linear(feedforward * d_model, d_model), Dropout(dropout),
         )  # fmt: skip
 
-    def forward(self, features, visible):
-        features = features + self._attend(self.attention_norm(features), visible)
+    def forward(self, features, visible, turns):
+        features = features + self._attend(self.attention_norm(features), visible, turns)
         return features + self.feedforward(features)
 
-    def _attend(self, features, visible):
+    def _attend(self, features, visible, turns):
         heads = self.query_key_value(features).unflatten(-1, (3, self.n_heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        rate = self.dropout if self.training else 0.0
-        mixed = attend(self.rotate(query), self.rotate(key), value, visible, rate)
-        return dropout(self.project(mixed.transpose(1, 2).flatten(2)), rate)
+        mixed = attend(self.rotate(query, turns), self.rotate(key, turns), value, visible)
+        mixed = self.project(mixed.transpose(1, 2).flatten(2))
+        return dropout(mixed, self.dropout, self.training)

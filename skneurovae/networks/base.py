@@ -31,6 +31,14 @@ class LatentNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def prepare(self, batch):
+        """Compute what training does not change, once for many steps: `Batch.prepared`.
+
+        Called on many windows at a time, after what is hidden from them was drawn. Nothing by
+        default.
+        """
+        return batch
+
     def anneal(self, epoch, max_iter):
         """Set whatever follows a schedule over epochs; nothing by default."""
 

@@ -34,6 +34,16 @@ class Belief:
     conditional: Tensor
     lag_covariance: Tensor
 
+    @property
+    def variance(self):
+        """Marginal variances, of shape (B, T, K)."""
+        return self.covariance.diagonal(dim1=-2, dim2=-1).expand_as(self.mean)
+
+    def marginals(self, valid):
+        """All that training needs, computed once: a `Marginals`."""
+        factor = _factor(self.covariance)
+        return Marginals(self.mean, factor, self.lag_covariance, self.entropy(valid))
+
     def entropy(self, valid):
         """Terms of shape (B, T) that sum to the joint entropy of the `valid` steps (B, T)."""
         last = valid & ~torch.nn.functional.pad(valid[:, 1:], (0, 1))
@@ -57,6 +67,39 @@ class Belief:
     def marginal_factor(self):
         """Cholesky factor of `covariance`, of shape (B, T, K, K)."""
         return _factor(self.covariance).expand(*self.mean.shape, -1)
+
+
+@dataclass
+class Marginals:
+    """A belief without the links between its time steps, of which no joint path can be drawn.
+
+    Attributes
+    ----------
+    mean, lag_covariance : Tensor of shape (B, T, K)
+        See `Belief`.
+    factor : Tensor of shape (B, T, K, K)
+        Cholesky factor of the covariance of each time step; T is 1 where all share it.
+    entropies : Tensor of shape (B, T)
+        See `Belief.entropy`.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    lag_covariance: Tensor
+    entropies: Tensor
+
+    @property
+    def variance(self):
+        """Marginal variances, of shape (B, T, K)."""
+        return self.factor.square().sum(-1).expand_as(self.mean)
+
+    def entropy(self, valid):
+        """Terms that sum to the joint entropy; see `Belief.entropy`."""
+        return self.entropies
+
+    def marginal_factor(self):
+        """Cholesky factor of the covariance, of shape (B, T, K, K)."""
+        return self.factor.expand(*self.mean.shape, -1)
 
 
 def _factor(covariance):

@@ -43,7 +43,7 @@ class PooledNetwork(VariationalNetwork):
     causal : bool, default=False
         Latents at t depend on nothing after t.
     likelihood : str, default="gaussian"
-    beta, free_bits : float, default=1.0, 0.01
+    elbo_weight, beta, free_bits : float, default=1.0, 1.0, 0.01
         See `VariationalNetwork`.
 
     Attributes
@@ -63,9 +63,12 @@ class PooledNetwork(VariationalNetwork):
     def __init__(
         self, n_neurons, n_behaviors, *, n_components=24, token_dim=64, model_dim=256,
         embedding_dim=32, decoder_hidden=256, n_layers=4, n_heads=4, dropout=0.1,
-        behavior_dropout=0.1, causal=False, likelihood="gaussian", beta=1.0, free_bits=0.01,
+        behavior_dropout=0.1, causal=False, likelihood="gaussian", elbo_weight=1.0, beta=1.0,
+        free_bits=0.01,
     ):  # fmt: skip
-        super().__init__(n_neurons, n_behaviors, likelihood, beta, free_bits)
+        super().__init__(n_neurons, likelihood, elbo_weight, beta, free_bits)
+        self.register_buffer("behavior_offset", torch.zeros(n_behaviors))
+        self.register_buffer("behavior_scale", torch.ones(n_behaviors))
         if model_dim % 2:
             raise ValueError(
                 f"model_dim must be even, for pairs of sine and cosine, got {model_dim}."
@@ -129,6 +132,12 @@ class PooledNetwork(VariationalNetwork):
         log_variance = self.to_logvar(features).to(self.offset.dtype)
         return Posterior(_unit_belief(mean), mean, 0.5 * log_variance)
 
+    def _behavior(self, batch):
+        """Standardized behavior, 0 where missing, and the flags that say where that is."""
+        seen = batch.behavior_shown & batch.valid[..., None]
+        behavior = (batch.behavior - self.behavior_offset) / self.behavior_scale
+        return torch.where(seen, behavior, 0.0), (~seen).to(behavior.dtype)
+
     def _pool(self, batch):
         """Mean over shown neurons of a token made of each one's trace, (B, T, token_dim)."""
         rows = batch.neurons.clamp(min=0)
@@ -159,6 +168,11 @@ class PooledNetwork(VariationalNetwork):
             return location, None
         log_scale = -soft_cap(-self.log_scale[rows][:, None], 5.0)  # a silent neuron's stays finite
         return location, log_scale + unit.log()
+
+    def _log_probs(self, posterior, batch):
+        """Hidden entries from the same draw as shown ones, as published."""
+        log_prob = self.likelihood.log_prob(batch.traces, *self.decode(posterior.draw(), batch))
+        return log_prob, log_prob
 
     def predictive(self, batch):
         """Decode the posterior mean, as published; the spread is that of the likelihood alone.

@@ -16,6 +16,7 @@ from skneurovae.objectives import (
     LossTerms,
     apply_free_bits,
     beta_at,
+    bounded_above,
     free_bits_at,
     get_likelihood,
     masked_sum,
@@ -23,7 +24,7 @@ from skneurovae.objectives import (
 
 _SMALLEST_MEAN = 1e-3  # of a silent neuron, whose logarithm must exist
 TABLES = ("read_in", "read_out", "bias", "log_scale")  # one row per neuron, learned
-UNITS = ("offset", "scale")  # one row per neuron, measured
+UNITS = ("offset", "scale", "ceiling")  # one row per neuron, measured
 
 
 class SequentialNetwork(PosteriorAverages, LatentNetwork):
@@ -80,6 +81,7 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
             self.log_scale = nn.Parameter(torch.zeros(n_neurons))
         self.register_buffer("offset", torch.zeros(n_neurons))
         self.register_buffer("scale", torch.ones(n_neurons))
+        self.register_buffer("ceiling", torch.full((n_neurons,), torch.inf))  # of log rates
         self.register_buffer("stimulus_offset", torch.zeros(n_stimuli))
         self.register_buffer("stimulus_scale", torch.ones(n_stimuli))
 
@@ -130,7 +132,9 @@ class SequentialNetwork(PosteriorAverages, LatentNetwork):
         location = latents @ self._rows("read_out", rows).transpose(1, 2)
         location = location + self._rows("bias", rows)[:, None]
         unit = self.scale[rows][:, None]
-        if not self.likelihood.has_log_link:
+        if self.likelihood.has_log_link:
+            location = bounded_above(location, self.ceiling[rows][:, None])
+        else:
             location = self.offset[rows][:, None] + unit * location
         if not self.likelihood.has_scale:
             return location, None

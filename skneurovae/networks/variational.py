@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skneurovae.common.randomness import randn_like
 from skneurovae.networks.base import LatentNetwork
-from skneurovae.networks.belief import Belief
+from skneurovae.networks.belief import Belief, Marginals
 from skneurovae.objectives import (
     LossTerms,
     apply_free_bits,
@@ -20,6 +20,8 @@ from skneurovae.objectives import (
     masked_sum,
 )
 
+_POISSON = get_likelihood("poisson")
+
 
 @dataclass
 class Posterior:
@@ -28,15 +30,14 @@ class Posterior:
     All of it stays Gaussian, with the correlations of the belief, so the KL is closed form.
     """
 
-    belief: Belief
+    belief: Belief | Marginals
     mean: Tensor  # (B, T, K)
     log_stretch: Tensor  # (B, T, K)
 
     @property
     def variance(self):
         """Marginal variances, of shape (B, T, K)."""
-        marginal = self.belief.covariance.diagonal(dim1=-2, dim2=-1)
-        return marginal * torch.exp(2 * self.log_stretch)
+        return self.belief.variance * torch.exp(2 * self.log_stretch)
 
     @property
     def lag_covariance(self):
@@ -81,23 +82,20 @@ class VariationalNetwork(LatentNetwork):
 
     Parameters
     ----------
-    n_neurons, n_behaviors : int
-        Rows of the table of neurons; behavior channels Q.
+    n_neurons : int
+        Rows of the table of neurons.
     likelihood : str
         See `skneurovae.objectives.get_likelihood`.
+    elbo_weight : float
+        Weight of the bound on what the encoder saw, relative to the log probability of what it did
+        not.
     beta, free_bits : float
         Weight of the KL (1 is the bound), and its floor per component and time step in nats.
-
-    Attributes
-    ----------
-    behavior_offset, behavior_scale : Tensor of shape (n_behaviors,)
-        What behavior is standardized by.
     """
 
-    def __init__(self, n_neurons, n_behaviors, likelihood, beta, free_bits):
+    def __init__(self, n_neurons, likelihood, elbo_weight, beta, free_bits):
         super().__init__()
-        self.register_buffer("behavior_offset", torch.zeros(n_behaviors))
-        self.register_buffer("behavior_scale", torch.ones(n_behaviors))
+        self.elbo_weight = elbo_weight
         self.n_neurons = n_neurons
         self.likelihood = get_likelihood(likelihood)
         self.target_beta, self.target_free_bits = beta, free_bits
@@ -108,35 +106,30 @@ class VariationalNetwork(LatentNetwork):
         posterior = self.posterior(batch)
         return posterior.mean, posterior.variance.log()
 
-    def _behavior(self, batch):
-        """Standardized behavior, 0 where missing, and the flags that say where that is."""
-        seen = batch.behavior_shown & batch.valid[..., None]
-        behavior = (batch.behavior - self.behavior_offset) / self.behavior_scale
-        return torch.where(seen, behavior, 0.0), (~seen).to(behavior.dtype)
-
     def penalty(self):
         """Minus the log prior of weights, per observed entry of the training data."""
         return 0.0
 
     def loss(self, batch):
-        """Minus the bound on shown and hidden entries from what is shown, per observed entry.
+        """Minus the log probability of hidden entries and the bound on shown ones, per entry.
 
-        With q(z) from the shown entries alone, E_q log p(hidden | z) is a lower bound on
-        log p(hidden | shown), and the ELBO of shown entries one on log p(shown): with weight 1
-        each they bound the log probability of all entries.
+        Hidden entries are predicted as `predictive` does, from the mean of q(z), which rests on
+        shown entries alone; shown entries have the evidence lower bound, E_q log p(shown | z) less
+        the KL. Under draws of z a read-out could not be sharper than q(z) is wide, and q(z) is wide
+        where little is seen.
         """
         posterior = self.posterior(batch)
-        log_prob = self.likelihood.log_prob(batch.traces, *self.decode(posterior.draw(), batch))
-        scored = _scored(batch)
+        of_draw, of_mean = self._log_probs(posterior, batch)
+        scored, unseen = _scored(batch), hidden_entries(batch)
         n_scored, n_steps = scored.sum().clamp(min=1), batch.valid.sum()
-        shown = -masked_sum(log_prob, scored & batch.shown) / n_scored
-        hidden = -masked_sum(log_prob, scored & ~batch.shown) / n_scored
+        shown = -masked_sum(of_draw, scored & batch.shown) / n_scored
+        hidden = -masked_sum(of_mean, unseen) / n_scored
         kl = posterior.kl(self.prior, batch.valid).sum()
         # The joint KL of correlated components has no shares, so their floor is one for all.
         floor = self.free_bits * posterior.mean.shape[-1]
         charged = apply_free_bits(kl / n_steps, floor) * n_steps / n_scored
         penalty = self.penalty()
-        loss = hidden + shown + self.beta * charged + penalty
+        loss = hidden + self.elbo_weight * (shown + self.beta * charged) + penalty
         with torch.no_grad():
             marginal = self.prior.kl(posterior.mean, posterior.variance.log(), batch.valid)
         parts = {
@@ -147,6 +140,23 @@ class VariationalNetwork(LatentNetwork):
             "kl_per_component": marginal.sum(0) / n_steps,
         }
         return LossTerms(loss, parts)
+
+    def _log_probs(self, posterior, batch):
+        """Log probability of each entry given one draw of z, and under `predictive`, (B, T, N).
+
+        The variance that z adds to a prediction is that of the draw.
+        """
+        latents = torch.stack([posterior.draw(), posterior.mean])
+        location, log_scale = self.decode(latents, batch)
+        scales = [log_scale] * 2
+        if self.likelihood.has_scale:
+            scales = list(log_scale.expand_as(location))
+            if not self.likelihood.has_log_link:
+                unit = self.unit(batch)
+                noise = self.likelihood.std(location[1], scales[1]) / unit
+                spread = ((location[0] - location[1]) / unit).detach()
+                scales[1] = scales[1] + 0.5 * torch.log1p((spread / noise).square())
+        return [self.likelihood.log_prob(batch.traces, *pair) for pair in zip(location, scales)]
 
     def bound(self, batch):
         """Evidence lower bound of each time step in nats, (B, T); expectations by cubature."""
@@ -160,43 +170,47 @@ class VariationalNetwork(LatentNetwork):
     def predictive(self, batch):
         """Mean and standard deviation of the traces given what the batch shows, each (B, T, N).
 
-        Latents are integrated out by cubature: exact where the decoder is linear. Squares are of
-        distances from what the posterior mean decodes to, in units of the neurons: others would
-        overflow, or hide a small spread around a large mean. Rates, which must not become negative
-        by rounding, are added up as they are.
+        The mean is what the mean of q(z) decodes to, as in training. Around it the latents are
+        integrated out by cubature, exact where the decoder is linear. Squares are of distances in
+        units of the neurons: others would overflow, or hide a small spread around a large mean.
         """
         posterior, unit = self.posterior(batch), self.unit(batch)
-        center = 0.0
-        if not self.likelihood.has_log_link:
-            center = self.likelihood.mean(*self.decode(posterior.mean, batch))
-        count, shift, square = 0, 0.0, 0.0
+        mean = self.likelihood.mean(*self.decode(posterior.mean, batch))
+        square, count = 0.0, 0
         for latents in posterior.cubature():
             parameters = self.decode(latents, batch)
-            moved = (self.likelihood.mean(*parameters) - center) / unit
+            moved = (self.likelihood.mean(*parameters) - mean) / unit
             noise = self.likelihood.std(*parameters) / unit
-            shift, square = shift + moved, square + moved.square() + noise.square()
-            count += 1
-        shift = shift / count
-        return center + unit * shift, unit * (square / count - shift.square()).clamp(min=0).sqrt()
+            square, count = square + moved.square() + noise.square(), count + 1
+        return mean, unit * (square / count).sqrt()
+
+    def predicted(self, batch):
+        """The mean of `predictive` alone, of shape (B, T, N)."""
+        return self.likelihood.mean(*self.decode(self.posterior(batch).mean, batch))
 
     @torch.no_grad()
     def evaluate(self, batch):
-        """Error of hidden neurons: squared, in units of their variance; for counts, minus log p.
+        """Error of hidden neurons: squared, in units of their variance; of counts, minus log p.
 
-        One sum and one count per neuron of a window, (B, N) each.
+        Of what `predict` gives, and of all counts under the Poisson law, by which they are scored:
+        one sum and one count per neuron of a window, (B, N) each.
         """
-        hidden = _scored(batch) & ~batch.shown
+        hidden, mean = hidden_entries(batch), self.predicted(batch)
         if self.likelihood.is_count:
-            parameters = self.decode(self.posterior(batch).mean, batch)
-            error = -self.likelihood.log_prob(batch.traces, *parameters)
+            error = -_POISSON.log_prob(batch.traces, mean.clamp(min=1e-9).log())
         else:
-            error = ((batch.traces - self.predictive(batch)[0]) / self.unit(batch)).square()
+            error = ((batch.traces - mean) / self.unit(batch)).square()
         return masked_sum(error, hidden, 1), hidden.sum(1)
 
     def anneal(self, epoch, max_iter):
         """Raise beta and switch on free bits as documented for CeNeuroVAE."""
         self.beta = beta_at(epoch, max_iter, self.target_beta)
         self.free_bits = free_bits_at(epoch, max_iter, self.target_free_bits)
+
+
+def hidden_entries(batch):
+    """Entries of known neurons that the encoder does not see, of shape (B, T, N)."""
+    return _scored(batch) & ~batch.shown
 
 
 def _scored(batch):

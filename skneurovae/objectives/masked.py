@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["masked_sum", "soft_cap"]
+__all__ = ["bounded_above", "log_ceiling", "masked_sum", "soft_cap"]
 
 
 def masked_sum(values: Tensor, mask: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
@@ -52,3 +55,44 @@ def soft_cap(values: Tensor, knee: float) -> Tensor:
         Of the shape of `values`, with a continuous derivative.
     """
     return values.clamp(max=knee) + torch.log1p((values - knee).relu())
+
+
+def bounded_above(log_rates: Tensor, ceiling: Tensor) -> Tensor:
+    """Leave log rates as they are up to `ceiling`, and let them exceed it by at most a factor of 2.
+
+    What a network makes of inputs unlike those of its training may be any number; the exponential
+    of it would be a rate that no neuron has.
+
+    Parameters
+    ----------
+    log_rates : Tensor
+        Any finite numbers.
+    ceiling : Tensor
+        Broadcasts against `log_rates`.
+
+    Returns
+    -------
+    Tensor
+        Of the broadcast shape, with a continuous derivative that is positive throughout.
+    """
+    above = (log_rates - ceiling).relu()
+    return torch.minimum(log_rates, ceiling) + math.log(2) * above / (above + math.log(2))
+
+
+def log_ceiling(largest, is_count):
+    """Ceiling of the log rates of neurons from the largest trace of each in training.
+
+    Parameters
+    ----------
+    largest : ndarray
+        -inf where nothing was observed: of such a neuron no rate is refused.
+    is_count : bool
+        Of counts at least 1 is allowed, also of a neuron that never fired.
+
+    Returns
+    -------
+    ndarray
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = np.log(np.maximum(largest, 1.0) if is_count else largest)
+    return np.where(np.isfinite(largest) & np.isfinite(bound), bound, np.inf)

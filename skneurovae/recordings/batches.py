@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,11 @@ class Batch:
     twins : Tensor of bool, shape (B,), default=None
         Windows of which two columns are one identity. On the CPU, where looking at it waits for no
         device; found in `neurons` by default.
+    padded : bool, default=True
+        False if all windows are known to be of one length.
+    prepared : dict of str to Tensor, default=None
+        What a network computed of each window in advance (`LatentNetwork.prepare`): one entry per
+        window, and per time step along the second axis, or one for all of them.
     """
 
     traces: Tensor
@@ -60,6 +66,8 @@ class Batch:
     behavior_shown: Tensor | None = None
     gain: Tensor | None = None
     twins: Tensor | None = None
+    padded: bool = True
+    prepared: dict[str, Tensor] | None = None
 
     def __post_init__(self):
         if self.shown is None:
@@ -77,6 +85,40 @@ class Batch:
     def hidden(self):
         """Entries that are observed but kept from the encoder, of shape (B, T, N)."""
         return self.observed & ~self.shown
+
+    def take(self, windows):
+        """Some of the windows, by their numbers, a tensor of int64 on the CPU."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        prepared, padded = fields.pop("prepared"), fields.pop("padded")
+        prepared = prepared and {name: value[windows] for name, value in prepared.items()}
+        taken = {name: value[windows] for name, value in fields.items()}
+        return Batch(**taken, padded=padded, prepared=prepared)
+
+    def take_steps(self, windows, steps):
+        """Time steps of several windows, put together as if they were windows.
+
+        Parameters
+        ----------
+        windows, steps : Tensor of int64, shape (n, n_steps), on the CPU
+            Window, and place in it, of each time step. Those of a row must be of one recording.
+
+        Returns
+        -------
+        Batch
+            Of n windows with n_steps time steps each, without meaning as a course of time.
+        """
+
+        def pick(values):
+            return values[windows, steps if values.shape[1] > 1 else torch.zeros_like(steps)]
+
+        first = self.take(windows[:, 0])
+        timed = ("traces", "observed", "behavior", "behavior_observed", "stimulus", "valid",
+                 "shown", "behavior_shown")  # fmt: skip
+        return dataclasses.replace(
+            first,
+            **{name: pick(getattr(self, name)) for name in timed},
+            prepared=self.prepared and {n: pick(v) for n, v in self.prepared.items()},
+        )
 
     def one_per_identity(self, chance):
         """Give all columns of one identity the random numbers of the first of them.
@@ -200,7 +242,8 @@ class RecordingStore:
             fields[name] = _pad(pieces, -1 if name == "neurons" else 0).to(self.device)
         recording, start = torch.tensor(rows[:, :2].T, dtype=torch.int64, device=self.device)
         twins = torch.tensor([self._twins[index] for index, _, _ in rows], dtype=torch.bool)
-        return Batch(**fields, recording=recording, start=start, twins=twins)
+        padded = len(set((rows[:, 2] - rows[:, 1]).tolist())) > 1
+        return Batch(**fields, recording=recording, start=start, twins=twins, padded=padded)
 
     def strips(self, left, right):
         """Lay recordings end to end, to cut many short windows at once.

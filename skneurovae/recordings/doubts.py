@@ -6,6 +6,7 @@ import numpy as np
 
 from skneurovae.common.data_warning import tell
 from skneurovae.common.moments import moments_by_row, varies
+from skneurovae.recordings.level_differences import levels_differ
 from skneurovae.recordings.vocabulary import NeuronVocabulary
 
 LEAST_STEPS = 30  # time steps below which nothing is made of an odd column
@@ -17,7 +18,7 @@ ALIKE = 1.02  # ratio of sampling rates that are taken for the same
 BEYOND, SHARE = 0.25, 0.1  # ranges of training by which, and share of steps in which, it is left
 
 
-def tell_doubts(recordings, *, n_components=None, likelihood=None):
+def tell_doubts(recordings, *, n_components=None, likelihood=None, leveled=False):
     """Warn of what looks wrong in recordings that a model is fitted to.
 
     Parameters
@@ -28,6 +29,8 @@ def tell_doubts(recordings, *, n_components=None, likelihood=None):
         Of a model in which more of them than neurons have no use.
     likelihood : str, default=None
         Of the model.
+    leveled : bool, default=False
+        Whether the model brings neurons of several recordings to one level itself.
     """
     vocabulary = NeuronVocabulary()
     rows = vocabulary.extend(recordings)
@@ -40,6 +43,7 @@ def tell_doubts(recordings, *, n_components=None, likelihood=None):
             _idle(recordings, rows, labels),
             _too_many(recordings, n_components, len(labels)),
             _rates(recordings),
+            None if leveled else _levels(recordings, rows),
         ]
     for doubt in doubts:
         if doubt is not None:
@@ -214,21 +218,37 @@ def _is_index(tables):
 
 def _counts(recordings):
     """Counts under a Gaussian likelihood."""
-    lowest = []
-    for recording in recordings:
-        for part in (recording.traces[:LEAST_STEPS], recording.traces):  # the first settles most
-            seen = part[~np.isnan(part)]
-            if (seen < 0).any() or (seen != np.round(seen)).any():
-                return None
-        lowest.append(np.fmin.reduce(recording.traces))
-    many = _n_timesteps(recordings) >= REAL_DATA
-    # Brightness in whole numbers hardly ever is 0; counts of most neurons are.
-    if not many or np.nanmedian(np.concatenate(lowest)) > 0:
+    if not are_counts(recordings):
         return None
     return (
         "traces are counts, but likelihood='gaussian'. Take likelihood='poisson' or "
         "'negative_binomial', or smooth the counts."
     )
+
+
+def are_counts(recordings):
+    """Whether traces are counts: whole numbers, none negative, and 0 at times in most neurons.
+
+    Brightness in whole numbers hardly ever is 0. Of fewer than `REAL_DATA` time steps nothing is
+    made.
+
+    Parameters
+    ----------
+    recordings : list of Recording
+
+    Returns
+    -------
+    bool
+    """
+    lowest = []
+    for recording in recordings:
+        for part in (recording.traces[:LEAST_STEPS], recording.traces):  # the first settles most
+            seen = part[~np.isnan(part)]
+            if (seen < 0).any() or (seen != np.round(seen)).any():
+                return False
+        lowest.append(np.fmin.reduce(recording.traces))
+    enough = _n_timesteps(recordings) >= REAL_DATA
+    return bool(enough and np.nanmedian(np.concatenate(lowest)) == 0)
 
 
 def _idle(recordings, rows, labels):
@@ -255,7 +275,9 @@ def _idle(recordings, rows, labels):
 
 
 def _too_many(recordings, n_components, n_neurons):
-    if n_components is None or n_components <= n_neurons or _n_timesteps(recordings) < REAL_DATA:
+    if n_components in (None, "auto") or n_components <= n_neurons:
+        return None
+    if _n_timesteps(recordings) < REAL_DATA:
         return None
     return (
         f"n_components={n_components} is more than there are neurons, {n_neurons}. Take fewer "
@@ -274,6 +296,17 @@ def _rates(recordings):
     return (
         f"rate_hz is {rates[slow]:g} in recording {slow} and {rates[fast]:g} in recording {fast}, "
         "but a model takes all time steps for equally long. Resample them to one rate."
+    )
+
+
+def _levels(recordings, rows):
+    """Neurons with other levels in other recordings."""
+    if len(recordings) < 3 or are_counts(recordings) or not levels_differ(recordings, rows):
+        return None
+    return (
+        "offsets or gains of neurons differ more between recordings than within them, and a model "
+        "of all together has one for each neuron. Standardize each recording, or take "
+        "NeuroBehaviorVAE(normalize='recording')."
     )
 
 

@@ -54,6 +54,8 @@ class HidingSchedule:
         Bounds of the length of a span, in time steps. Overlapping spans make longer ones.
     behavior : float, default=0.3
         Probability that a behavior channel is hidden over a whole window.
+    all_behavior : float, default=0.0
+        Probability that all of its behavior is.
     everything : float, default=0.1
         Probability that all neurons of a window are hidden, so that traces are learned to follow
         from behavior alone. Only in windows with behavior, of which one channel then stays.
@@ -69,6 +71,7 @@ class HidingSchedule:
     bins: tuple[float, float] = (0.0, 0.0)
     span_length: tuple[int, int] = (4, 16)
     behavior: float = 0.3
+    all_behavior: float = 0.0
     everything: float = 0.1
 
     def __post_init__(self):
@@ -79,7 +82,7 @@ class HidingSchedule:
             raise ValueError(
                 f"span_length must be (low, high) with 1 <= low <= high, got {(shortest, longest)}."
             )
-        for name in ("behavior", "everything"):
+        for name in ("behavior", "all_behavior", "everything"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}.")
 
@@ -122,7 +125,10 @@ class HidingSchedule:
         chance = uniform(n_windows, n_behaviors)
         present = batch.behavior_shown.any(1)
         everything = present.any(1, keepdim=True) & (uniform(n_windows, 1) < self.everything)
-        drop = (chance < self.behavior) & ~(everything & _one_of(present, chance))
+        drop = chance < self.behavior
+        if self.all_behavior:
+            drop = drop | (uniform(n_windows, 1) < self.all_behavior)
+        drop = drop & ~(everything & _one_of(present, chance))
         return dataclasses.replace(
             batch,
             shown=shown & ~everything[:, None],

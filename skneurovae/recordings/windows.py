@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["blend_weights", "plan_windows"]
+__all__ = ["blend_weights", "draw_windows", "plan_windows"]
 
 
 def plan_windows(lengths, window_length, stride, *, causal=False):
@@ -54,6 +54,44 @@ def plan_windows(lengths, window_length, stride, *, causal=False):
         for start in range(0, n_later * stride + 1, stride):
             if not causal:
                 start = max(0, min(start, n_timesteps - window_length))
+            rows.append((recording, start, min(start + window_length, n_timesteps)))
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def draw_windows(lengths, window_length, offsets):
+    """Cut recordings into windows that begin at places of one's choice.
+
+    The windows of a recording follow each other without a gap; the first and the last are moved
+    into it, so that all are of full length and together cover every time step.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Number of time steps of each recording.
+    window_length : int
+        Time steps of a window. A shorter recording is one short window.
+    offsets : sequence of float
+        For each recording a number from 0 to below 1: where, within a window's length, the first
+        window would end that begins before the recording.
+
+    Returns
+    -------
+    plan : ndarray of int64, shape (n_windows, 3)
+        As of `plan_windows`.
+
+    Examples
+    --------
+    >>> draw_windows([10, 3], window_length=4, offsets=[0.5, 0.5])
+    array([[ 0,  0,  4],
+           [ 0,  2,  6],
+           [ 0,  6, 10],
+           [ 1,  0,  3]])
+    """
+    rows = []
+    for recording, (n_timesteps, offset) in enumerate(zip(lengths, offsets, strict=True)):
+        last = max(n_timesteps - window_length, 0)
+        starts = np.arange(int(offset * window_length) - window_length, n_timesteps, window_length)
+        for start in np.unique(np.clip(starts, 0, last)).tolist():
             rows.append((recording, start, min(start + window_length, n_timesteps)))
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 __all__ = ["EpochLog", "History"]
 
 
@@ -73,6 +75,12 @@ class History:
     start_gain : (float, float) or None
         By how much their validation loss is below that of the start, and the standard error of this
         difference (0 where it is of one unit). None without validation, or without an epoch.
+    start_shares, kept_shares : Tensor or None
+        Shares of the validation loss of the start, and of the weights that were kept.
+    start_kept : bool
+        Whether the network was left as, or brought back to, what it was before training.
+    interrupted : bool
+        Whether a `KeyboardInterrupt` ended the training.
     """
 
     loss_curve: list[float] = field(default_factory=list)
@@ -82,6 +90,10 @@ class History:
     n_rollbacks: int = 0
     tried_epoch: int = 0
     start_gain: tuple[float, float] | None = None
+    start_shares: Tensor | None = None
+    kept_shares: Tensor | None = None
+    start_kept: bool = False
+    interrupted: bool = False
 
     @property
     def n_iter(self):
@@ -94,6 +106,8 @@ class History:
 
         NaN if there is neither.
         """
+        if self.validation_scores and self.kept_shares is not None:
+            return float(self.kept_shares.sum())
         if self.validation_scores:
             return self.validation_scores[self.best_epoch]
         return self.loss_curve[-1] if self.loss_curve else float("nan")
@@ -120,10 +134,10 @@ class History:
         gain, error = self.start_gain
         found = f"{abs(gain):.3g} {'below' if gain >= 0 else 'above'}"
         spread = f" (standard error {error:.2g})" if error else ""
-        if self.best_epoch:
+        if not self.start_kept:
+            kept = f"epoch {self.best_epoch}" if self.best_epoch else "what was trained before them"
             return (
-                f"{epochs}; kept epoch {self.best_epoch}: its validation loss is {found} that of "
-                f"the {start}{spread}"
+                f"{epochs}; kept {kept}: its validation loss is {found} that of the {start}{spread}"
             )
         return (
             f"{epochs}; kept the {start}: after the best epoch, {self.tried_epoch}, the "

@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from skneurovae.training.history import EpochLog, History
 from skneurovae.training.schedules import Plateau, learning_rate_at
 from skneurovae.training.settings import TrainingSettings
 
-__all__ = ["train"]
+__all__ = ["gain_over", "train"]
 
 _MAX_ROLLBACKS = 3
 
@@ -67,8 +68,8 @@ def train(
     network : LatentNetwork
         On its device. Of it, `loss`, `anneal` and `parameter_groups` are used.
     batches : callable
-        ``batches()`` gives the batches of one epoch. It is called once more before training, to
-        count them.
+        ``batches()`` gives the batches of one epoch. Their number, about, is its attribute
+        `n_steps`, or it is called once more before training, to count them.
     settings : TrainingSettings
     validate : callable, default=None
         ``validate()`` returns the validation loss of the network as it is: a float, or a tensor of
@@ -97,7 +98,9 @@ def train(
         then has the weights it had when all was well.
     """
     begun = time.perf_counter()
-    n_steps = sum(1 for _ in batches())
+    n_steps = getattr(batches, "n_steps", None)
+    if n_steps is None:
+        n_steps = sum(1 for _ in batches())
     if n_steps == 0:
         raise ValueError("batches() gives no batch; there is nothing to train on.")
     run = _Run(network, batches, settings, n_steps, validate)
@@ -112,7 +115,7 @@ def train(
             )
         start = start._replace(score=history.validation_scores[0], shares=run.shares)
     # The start is not among the best: it is compared with them at the end.
-    good, best, n_done = start, None, 0
+    good, best, n_done = start.snapshot, None, 0
     reference, improved_at = start.score, 0
     interrupted = False
     try:
@@ -120,7 +123,7 @@ def train(
             try:
                 loss, parts, score = run.epoch(history.n_iter)
             except _Diverged as error:
-                run.restore(good.snapshot)
+                run.restore(good)
                 if history.n_rollbacks == _MAX_ROLLBACKS:
                     raise FloatingPointError(
                         f"training diverged {_MAX_ROLLBACKS + 1} times, last in epoch "
@@ -130,15 +133,16 @@ def train(
                 history.n_rollbacks += 1
                 run.scale /= 2
                 continue
-            good = _Weights(history.n_iter + 1, run.snapshot(), score, run.shares)
+            latest, validated = run.snapshots()
+            done = _Weights(history.n_iter + 1, validated, score, run.shares)
             history.loss_curve.append(loss)
             history.parts.append(parts)
             if validate is not None:
                 history.validation_scores.append(score)
-            changing = validate is None or good.epoch <= settings.ramp_epochs
+            changing = validate is None or done.epoch <= settings.ramp_epochs
             better = best is None or changing or score < best.score
             # Together: an interrupt falls before or after the whole of an epoch.
-            best, n_done = good if better else best, good.epoch
+            good, best, n_done = latest, done if better else best, done.epoch
             if changing or score < reference - settings.tol:
                 reference, improved_at = score, n_done
             if settings.annealing and n_done >= settings.cosine_end:
@@ -152,7 +156,7 @@ def train(
                         time.perf_counter() - begun,
                     )
                 )  # fmt: skip
-            since = n_done - max(improved_at, settings.warmup_end)
+            since = n_done - max(improved_at, settings.warmup_end, settings.grace_epochs)
             if stop or (validate is not None and since >= settings.n_iter_no_change):
                 break
     except KeyboardInterrupt:
@@ -160,15 +164,18 @@ def train(
             raise
         interrupted = True
         history.cut(n_done)
+    history.interrupted = interrupted
     kept = start if best is None else best
     if best is not None and validate is not None:
-        history.start_gain = _gain(start, best)
+        history.start_gain = gain_over(start.shares, best.shares)
         if trust_start:
             kept = best if history.start_gain[0] > history.start_gain[1] else start
         elif not settings.ramp_epochs:
             kept = best if best.score < start.score else start
+    history.start_shares, history.kept_shares = start.shares, kept.shares
     run.restore(kept.snapshot)
     run.finish_schedules()
+    history.start_kept = kept is start
     history.best_epoch, history.tried_epoch = kept.epoch, 0 if best is None else best.epoch
     if interrupted:
         weights = f"those after epoch {kept.epoch}" if kept.epoch else "those of the start"
@@ -181,9 +188,9 @@ def train(
     return history
 
 
-def _gain(start, best):
-    """By how much the validation loss of `best` is below that of `start`, with standard error."""
-    fall = start.shares - best.shares
+def gain_over(before, after):
+    """By how much a validation loss fell, with standard error, from its shares before and after."""
+    fall = before - after
     error = fall.std() * math.sqrt(len(fall)) if len(fall) > 1 else 0.0
     return float(fall.sum()), float(error)
 
@@ -204,6 +211,7 @@ class _Run:
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.plateau = Plateau(settings.plateau_factor, settings.plateau_patience, settings.tol)
         self.scale, self.learning_rate = 1.0, 0.0
+        self.average, self.n_averaged = [p.detach().clone() for p in self.trained], 0
 
     def epoch(self, number):
         """Train for one epoch; mean loss, mean parts, and the loss of what came out."""
@@ -217,7 +225,8 @@ class _Run:
             for name, value in terms.parts.items():
                 sums[name] = sums.get(name, 0) + value
         # No step has seen the weights that the last one made.
-        score = self.check(batch)
+        with self.averaged():
+            score = self.check(batch)
         if not math.isfinite(score):
             raise _Diverged(f"the loss after an epoch is {score}")
         means = {name: (value / count).cpu().float() for name, value in sums.items()}
@@ -241,6 +250,10 @@ class _Run:
         if not torch.isfinite(terms.loss.detach() + norm):
             raise _Diverged(f"the loss is {terms.loss.item():g}, the norm of its gradient {norm:g}")
         self.optimizer.step()
+        self.n_averaged += 1
+        if self.settings.averaging:
+            decay = min(self.settings.averaging, 1 - 1 / (1 + self.n_averaged / 2))
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.trained], 1 - decay)
         return terms
 
     def check(self, batch):
@@ -256,6 +269,32 @@ class _Run:
         """Bring what the network anneals to its final value."""
         self.network.anneal(self.settings.max_iter, self.settings.max_iter)
 
+    @contextmanager
+    def averaged(self):
+        """Put the running mean in the place of the weights for a while, if there is one."""
+        if self.settings.averaging:
+            self._swap()
+        try:
+            yield
+        finally:
+            if self.settings.averaging:
+                self._swap()
+
+    @torch.no_grad()
+    def _swap(self):
+        for weights, mean in zip(self.trained, self.average):
+            kept = weights.clone()
+            weights.copy_(mean)
+            mean.copy_(kept)
+
+    def snapshots(self):
+        """Copies to go on from, and of what is validated."""
+        latest = self.snapshot()
+        if not self.settings.averaging:
+            return latest, latest
+        with self.averaged():
+            return latest, (copy.deepcopy(self.network.state_dict()), latest[1])
+
     def snapshot(self):
         """Copies of the weights and of the state of the optimizer."""
         return copy.deepcopy((self.network.state_dict(), self.optimizer.state_dict()))
@@ -266,4 +305,5 @@ class _Run:
         self.network.load_state_dict(weights)
         # The optimizer would go on in these very tensors.
         self.optimizer.load_state_dict(copy.deepcopy(state))
+        self.average, self.n_averaged = [p.detach().clone() for p in self.trained], 0
         self.network.eval()

@@ -38,6 +38,12 @@ class TrainingSettings:
         the warm-up do not count.
     tol : float, default=1e-4
         Least fall of a loss that counts as improvement, in the units of the loss.
+    grace_epochs : float, default=0
+        Epochs at first that do not count as epochs without improvement either.
+    averaging : float, default=0.0
+        Decay per step of a running mean of the weights; it is the mean that is validated and kept.
+        0 keeps the weights themselves. The mean forgets its start sooner: after n steps it reaches
+        back over no more than about n / 2.
     ramp_epochs : int, default=0
         Epochs during which the objective still changes: of their weights only the last are
         eligible as the best ones, and they do not count as epochs without improvement.
@@ -65,6 +71,8 @@ class TrainingSettings:
     gradient_clip: float = 1.0
     n_iter_no_change: int = 20
     tol: float = 1e-4
+    grace_epochs: float = 0
+    averaging: float = 0.0
     ramp_epochs: int = 0
     annealing: bool = True
     precision: str = "float32"
@@ -76,6 +84,8 @@ class TrainingSettings:
             raise ValueError(
                 f"cosine_portion must be above 0 and at most 1, got {self.cosine_portion}."
             )
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must be from 0 to below 1, got {self.averaging}.")
         if self.precision not in ("float32", "bf16"):
             raise ValueError(f"precision must be 'float32' or 'bf16', got {self.precision!r}.")
 
