@@ -347,3 +347,28 @@ def test_a_union_of_features_joins_recordings_along_time():
     assert union.fit(X[0]).transform(X[0]).shape == (50, 4)
     parts = [model.fit_transform(X) for _, model in union.transformer_list]
     assert [np.hstack(latents).shape for latents in zip(*parts)] == [(50, 4)] * 3
+
+
+def test_levels_that_differ_between_recordings_are_told():
+    names = np.array([f"N{i}" for i in range(6)])
+    parts = [Recording(slow(T, 6, 0, tau=3) + 0.1, identities=names) for _ in range(4)]
+    assert told(parts) == []
+    gains = [p.replace(traces=p.traces * 5.0**i) for i, p in enumerate(parts)]
+    offsets = [p.replace(traces=p.traces + 20.0 * i) for i, p in enumerate(parts)]
+    for moved in (gains, offsets):
+        (line,) = told(moved)
+        assert line.startswith("offsets or gains of neurons differ more between recordings")
+        assert told(moved, leveled=True) == told(moved[:2]) == []
+    # Pieces of one slow trace have means of their own by chance.
+    pieces = [Recording(slow(60, 6, seed, tau=50), identities=names) for seed in range(6)]
+    level = [Recording(p.traces - p.traces.mean(0), identities=names) for p in pieces]
+    assert told(level) == []
+
+
+def test_a_model_with_levels_of_its_own_does_not_tell_of_them():
+    parts = [slow(T, 6, 0, tau=3) + 20.0 * i for i in range(4)]
+    model = small(max_iter=1)
+    assert during(lambda: model.fit(parts)) == []
+    assert model.normalize_ == "recording"
+    (line,) = during(lambda: small(max_iter=1, normalize="identity").fit(parts))
+    assert line.startswith("offsets or gains")
