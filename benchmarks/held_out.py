@@ -67,7 +67,7 @@ def positive(make, rank, seed):
 
 SPIKE_MODELS = {
     **{name: partial(positive, make) for name, make in LINEAR.items()},
-    "LFADS": lambda rank, seed: LFADS(rank, random_state=seed, **WINDOWS),
+    "LFADS": lambda rank, seed: LFADS(RANK, random_state=seed, **WINDOWS),
     "perceptron on our belief": lambda rank, seed: BeliefNetwork(seed),
     OURS: lambda rank, seed: NeuroBehaviorVAE(random_state=seed),
 }
@@ -110,7 +110,7 @@ def decoded(model, train, test):
 
 def run_spikes(data, model, seed, folder):
     train, test = spikes(folder / f"{data}.h5", **SPIKES[data])
-    rank = min(RANK, train.n_neurons - 1)
+    rank = min(RANK, train.n_neurons // 2)  # of linear models: a third of the neurons is hidden
     begin = time.perf_counter()
     if model.startswith(BEHAVIOR):
         name = model.removeprefix(BEHAVIOR)

@@ -16,9 +16,11 @@ def use_threads(n_threads):
 
 
 def spread(values, digits=3):
-    """Mean and standard deviation over runs; nothing where there are none."""
-    deviation = np.std(values, ddof=1) if len(values) > 1 else 0
-    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}" if len(values) else ""
+    """Mean and standard deviation over runs; one run alone, and nothing where there are none."""
+    if len(values) == 0:
+        return ""
+    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"
 
 
 def resumed(plan, run, path):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -212,7 +213,8 @@ def test_files_that_are_no_checkpoints(tmp_path):
     half.write_bytes(half.read_bytes()[:2000])
     for path in (empty, text, half):
         for form in (path, str(path)):
-            refuses(form, f"checkpoint is not a file of PyTorch weights: .*{path.name}")
+            start = re.escape(str(path)[:40])  # long paths are cut off
+            refuses(form, f"checkpoint is not a file of PyTorch weights: {start}")
     for missing in (tmp_path, tmp_path / "missing.pt", str(tmp_path / "a" / "b.pt"), "", "a\nb"):
         refuses(missing, "checkpoint: there is no file")
     for odd in (None, 3, [1, 2], b"path", NETWORK, torch.ones(3), {1, 2}):

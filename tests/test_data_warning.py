@@ -256,9 +256,14 @@ def test_a_drive_beyond_training_is_told(driven):
     for options in ({}, {"n_samples": 2, "random_state": 0}):
         lines = during(lambda o=options: model.predict_from_behavior(scaled[2].behavior, **o))
         assert len(lines) == 1
-    # What later training saw is no longer beyond it.
+    # Functions of behavior keep the range that they were first fitted to.
     model.partial_fit(scaled)
-    assert during(lambda: model.predict_from_behavior(scaled[2].behavior)) == []
+    assert len(during(lambda: model.predict_from_behavior(scaled[2].behavior))) == 1
+    # Where they are not used, what later training saw is no longer beyond it.
+    pooled = small(max_iter=1, neuron_encoder="pooled", likelihood="poisson").fit(recordings[:2])
+    assert len(during(lambda: pooled.predict_from_behavior(scaled[2].behavior))) == 1
+    pooled.partial_fit(scaled)
+    assert during(lambda: pooled.predict_from_behavior(scaled[2].behavior)) == []
 
 
 def test_hiding_neurons_for_a_score_tells_nothing():
@@ -363,10 +368,14 @@ def test_levels_that_differ_between_recordings_are_told():
     pieces = [Recording(slow(60, 6, seed, tau=50), identities=names) for seed in range(6)]
     level = [Recording(p.traces - p.traces.mean(0), identities=names) for p in pieces]
     assert told(level) == []
+    # Trials of one session, and columns without names, have other means by what they do.
+    assert told([p.replace(session="a") for p in offsets]) == []
+    assert told([p.replace(identities=None) for p in offsets]) == []
 
 
 def test_a_model_with_levels_of_its_own_does_not_tell_of_them():
-    parts = [slow(T, 6, 0, tau=3) + 20.0 * i for i in range(4)]
+    names = np.array([f"N{i}" for i in range(6)])
+    parts = [Recording(slow(T, 6, 0, tau=3) + 20.0 * i, identities=names) for i in range(4)]
     model = small(max_iter=1)
     assert during(lambda: model.fit(parts)) == []
     assert model.normalize_ == "recording"

@@ -454,3 +454,32 @@ def test_counts_have_no_levels():
             model.fit(counts())
     model = NeuroBehaviorVAE(2, **options).fit(counts())
     assert (model.likelihood_, model.normalize_) == ("poisson", "identity")
+
+
+def test_causal_models_have_no_levels_of_a_recording():
+    recordings = animals()
+    model = NeuroBehaviorVAE(2, causal=True, **SMALL).fit(recordings[:5])
+    assert model.normalize_ == "identity"
+    given = recordings[5]
+    later = given.traces.copy()
+    later[100:] += 50.0
+    before, after = (model.transform([given.replace(traces=t)])[0] for t in (given.traces, later))
+    np.testing.assert_array_equal(before[:100], after[:100])
+    with pytest.raises(ValueError, match="normalize='recording' has no meaning with causal=True"):
+        clone(model).set_params(normalize="recording").fit(recordings[:5])
+
+
+def test_trials_of_one_session_have_one_level():
+    rng = np.random.RandomState(0)
+    latent = np.zeros((2000, 2))
+    for t in range(1, 2000):
+        latent[t] = 0.985 * latent[t - 1] + 0.17 * rng.standard_normal(2)
+    traces = latent @ rng.standard_normal((2, 12)) * 1.5 + rng.standard_normal((2000, 12))
+    model = NeuroBehaviorVAE(2, **SMALL).fit(traces.reshape(40, 50, 12))
+    assert model.normalize_ == "identity"
+
+
+def test_scores_count_neurons_in_units_of_the_traces(fitted):
+    model, _ = fitted
+    together = np.concatenate([r.traces for r in animals()[:5]])
+    np.testing.assert_allclose(model.neuron_scale_, together.std(0), rtol=1e-6)

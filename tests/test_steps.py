@@ -471,3 +471,19 @@ def test_rates_next_to_none_and_all_are_finite(rate):
         assert torch.equal(kept, torch.ones(1000))
     else:
         assert (kept != 0).sum() <= 2
+
+
+@pytest.mark.parametrize("kind", ["precision", "lfads"])
+def test_rates_may_rise_to_what_further_recordings_hold(kind):
+    rng = np.random.RandomState(0)
+    few, many = rng.poisson(0.1, (300, 6)).astype(float), rng.poisson(20.0, (300, 6)).astype(float)
+    model = (
+        NeuroBehaviorVAE(1, likelihood="poisson", max_iter=2, window_length=50, random_state=0)
+        if kind == "precision"
+        else LFADS(1, generator_dim=8, window_length=50, max_iter=1, random_state=0)
+    )
+    model.fit(few)
+    low = model.network_.ceiling.exp().numpy().copy()
+    model.partial_fit(many)
+    np.testing.assert_allclose(low, np.maximum(few.max(0), 1), rtol=1e-5)
+    np.testing.assert_allclose(model.network_.ceiling.exp(), many.max(0), rtol=1e-5)

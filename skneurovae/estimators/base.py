@@ -34,7 +34,8 @@ from skneurovae.training import TrainingSettings, resolve_device, train
 
 N_FOLDS = 3  # of neurons, in validation
 LEAST_EPOCHS, LEAST_PATIENCE, LEAST_STEPS = 10, 3, 20  # of "auto"; steps per epoch
-PREPARED_WINDOWS, PREPARED_ENTRIES = 256, 2**22  # at a time
+PREPARED_WINDOWS, PREPARED_ENTRIES = 256, 2**22  # at a time, in training
+PREPARED_BYTES = 2**28  # kept of what validation prepares; beyond, it is prepared each time
 COLLAPSED = 0.01  # nats per time step, below which a component is taken to carry nothing
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 
@@ -166,7 +167,8 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
         if context is not None:
             self._tell_doubts(recordings)
         known = None if fresh else vars(self).get("_behavior_range")
-        self._behavior_range = behavior_range(recordings, known)
+        if fresh or not self._range_is_fixed:
+            self._behavior_range = behavior_range(recordings, known)
         self._train(recordings, fresh, n_epochs, context)
 
     def _brings_behavior(self, X, y, behavior):
@@ -389,7 +391,12 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
             return None
         store = self._store(*held_out, device, torch.float32)
         shape = len(store.lengths), max(store.n_neurons)
-        fixed = [network.prepare(b) for b in self._validation_batches(store, *held_out, seed)]
+        fixed, budget = [], PREPARED_BYTES
+        for batch in self._validation_batches(store, *held_out, seed):
+            if budget > 0:
+                batch = network.prepare(batch)
+                budget -= sum(v.nbytes for v in (batch.prepared or {}).values())
+            fixed.append(batch)
 
         def validate():
             """Each neuron of each recording, as its share of the mean loss of all entries."""
@@ -446,6 +453,9 @@ class LatentVariableEstimator(InferenceMixin, CallbackSupportMixin, Versioned, B
     def _hiding(self):
         """What training hides from the encoder; nothing by default."""
         return HidingSchedule(neurons=(0.0, 0.0), spans=(0.0, 0.0), behavior=0.0, everything=0.0)
+
+    # Whether the network goes on with the range of behavior that it was first fitted to.
+    _range_is_fixed = False
 
     # Gradient steps of a fit, where `max_iter` is "auto".
     _n_steps = 1000

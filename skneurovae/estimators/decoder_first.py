@@ -14,7 +14,7 @@ from skneurovae.recordings.batches import make_batches
 from skneurovae.recordings.windows import draw_windows
 
 STRIPS, STRIP_LENGTH = 8, 32  # of shuffled time steps, in a batch
-MOST_STEPS = 2**14  # time steps of windows that are prepared at a time
+MOST_STEPS, MOST_ENTRIES = 2**14, 2**23  # of windows that are prepared at a time
 
 
 def step_batches(store, network, hiding, window_length, n_passes):
@@ -35,7 +35,8 @@ def step_batches(store, network, hiding, window_length, n_passes):
     callable
         With the number of batches, about, as its attribute `n_steps`.
     """
-    n_windows = max(1, MOST_STEPS // window_length)
+    widest = max(store.n_neurons) * window_length
+    n_windows = max(1, min(MOST_STEPS // window_length, MOST_ENTRIES // widest))
 
     def batches():
         plan = draw_windows(store.lengths, window_length, rand(len(store.lengths)).tolist())
@@ -96,7 +97,7 @@ def dispersion_of(network, batches):
         for sums, values in (
             (squared, (batch.traces - rates).square()), (expected, rates), (square, rates.square())
         ):  # fmt: skip
-            total = masked_sum(values, hidden, 1).double().cpu()
+            total = masked_sum(values, hidden, 1).cpu().double()
             sums.index_add_(0, batch.neurons.clamp(min=0).flatten().cpu(), total.flatten())
     fires = expected > 0
     ratio = squared[fires] / expected[fires]

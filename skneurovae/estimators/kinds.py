@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from skneurovae.networks.behavior import N_FUNCTIONS
 from skneurovae.recordings.doubts import are_counts
 
-__all__ = ["behavior_kinds", "likelihood_of"]
+__all__ = ["behavior_kinds", "check_lags", "likelihood_of"]
 
 JUMP = 0.8  # of the range: an angle that passes its end jumps so far in a step
 FEW = 6  # values of a channel of behavior, up to which it is a label rather than a quantity
@@ -75,6 +77,20 @@ def behavior_kinds(kinds, recordings, n_behaviors):
         return (kinds,) * n_behaviors
     tables = [r.behavior for r in recordings if r.behavior is not None]
     return tuple(_kind([table[:, q] for table in tables]) for q in range(n_behaviors))
+
+
+def check_lags(estimator, lags):
+    """Refuse lags of behavior that are not different integers, go too far, or have no behavior."""
+    if not isinstance(estimator.behavior_lags, str):
+        given = list(estimator.behavior_lags)
+        if not all(isinstance(n, Integral) for n in given) or len(set(given)) < len(given):
+            raise ValueError(f"behavior_lags must be different integers, got {given}.")
+        if not estimator.n_behaviors_in_:
+            raise ValueError(f"behavior_lags={given} has no meaning without behavior.")
+    for lag in lags:
+        if abs(lag) >= estimator.window_length or (estimator.causal and lag < 0):
+            limit = "at least 0 if causal" if estimator.causal else "shorter than window_length"
+            raise ValueError(f"behavior_lags must be {limit}, got {lag}.")
 
 
 def _kind(pieces):

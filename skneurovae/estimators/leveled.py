@@ -16,8 +16,13 @@ class LeveledMixin:
         if fresh:
             counts = self.likelihood_ in ("poisson", "negative_binomial")
             self.normalize_ = self.normalize
+            if self.normalize == "recording" and self.causal:
+                raise ValueError(
+                    "normalize='recording' has no meaning with causal=True: the level of a "
+                    "recording is known at its end. Use 'identity'."
+                )
             if self.normalize == "auto":
-                differ = not counts and levels_differ(recordings, rows)
+                differ = not counts and not self.causal and levels_differ(recordings, rows)
                 self.normalize_ = "recording" if differ else "identity"
             elif self.normalize == "recording" and counts:
                 raise ValueError(

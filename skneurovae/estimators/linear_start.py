@@ -96,9 +96,19 @@ def _encoded(network, recordings):
     return [r.replace(traces=stabilized(r.traces)) for r in recordings]
 
 
+def raise_ceiling(network, recordings, rows):
+    """Let log rates rise to the largest counts of further recordings."""
+    if network.likelihood.has_log_link:
+        largest = largest_by_row([r.traces for r in recordings], rows, network.n_neurons)
+        raised = torch.as_tensor(
+            np.where(np.isfinite(largest), log_ceiling(largest, True), -np.inf)
+        )
+        network.ceiling.copy_(torch.maximum(network.ceiling, raised.to(network.ceiling)))
+
+
 def count_entries(recordings):
     """Number of observed entries of all traces."""
-    return float(sum((~np.isnan(r.traces)).sum() for r in recordings))
+    return max(1.0, float(sum((~np.isnan(r.traces)).sum() for r in recordings)))
 
 
 def number_of_components(recordings, rows, n_rows, likelihood, random_state):

@@ -17,12 +17,13 @@ from skneurovae.estimators.ceneurovae import load_ceneurovae
 from skneurovae.estimators.decoder_first import dispersion_of, step_batches
 from skneurovae.estimators.generation import GenerationMixin
 from skneurovae.estimators.inference import TracesMixin
-from skneurovae.estimators.kinds import behavior_kinds, likelihood_of
+from skneurovae.estimators.kinds import behavior_kinds, check_lags, likelihood_of
 from skneurovae.estimators.leveled import LeveledMixin
 from skneurovae.estimators.linear_start import (
     count_entries,
     grow_linear,
     number_of_components,
+    raise_ceiling,
     start_linear,
     start_pooled,
     take_over,
@@ -105,7 +106,7 @@ default="auto"
         against what its identity and the other neurons of the recording lead to expect, so that a
         neuron of which nothing is observed has units too; outputs are in the units of `X`. "auto"
         is "recording" where traces are no counts and neurons differ more between recordings than
-        within them. "recording" is refused for counts.
+        within them. "recording" is refused for counts, and if `causal`.
     behavior_lags : "auto" or sequence of int, default="auto"
         Time steps by which behavior is shifted to become a channel of the belief; positive:
         behavior before the neural activity, as in `LaggedRidge`. "auto" is
@@ -203,11 +204,12 @@ default="auto"
     linear_choice_ : Choice
         Shrinkage, time constant and weight of evidence of the linear start ("precision" only).
     loss_curve_, validation_scores_ : list of float
-        Training loss (minus the bound, nats per entry) and validation loss per epoch; the first
-        validation loss is that of the start.
+        Training loss (nats per entry, see docs/model.md) and validation loss per epoch of training
+        all together; the first validation loss is that of the start.
     best_loss_ : float
         Validation loss of the weights that were kept; without validation the last training loss.
     n_iter_ : int
+        Epochs of training all together.
     start_kept_ : bool
         Whether the model is the linear start, then fitted to all recordings, because no epoch
         predicted hidden neurons better by more than a standard error (with "pooled", whose start is
@@ -257,7 +259,7 @@ default="auto"
         "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "normalize": [StrOptions({"auto", "identity", "recording"})],
         "behavior_kind": [StrOptions({"auto", *N_FUNCTIONS}), "array-like"],
-        "elbo_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "elbo_weight": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "noise": [StrOptions({"auto", "neuron", "heteroscedastic", "fixed"})],
         "behavior_lags": [StrOptions({"auto"}), "array-like"],
@@ -385,16 +387,7 @@ default="auto"
             raise ValueError(f"n_heads={self.n_heads} must divide model_dim={width}{heads}.")
         for name in ("hide_neurons", "hide_spans"):
             check_shares(name, getattr(self, name))
-        if not isinstance(self.behavior_lags, str):
-            lags = list(self.behavior_lags)
-            if not all(isinstance(n, Integral) for n in lags) or len(set(lags)) < len(lags):
-                raise ValueError(f"behavior_lags must be different integers, got {lags}.")
-            if not self.n_behaviors_in_:
-                raise ValueError(f"behavior_lags={lags} has no meaning without behavior.")
-        for lag in self._lags:
-            if abs(lag) >= self.window_length or (self.causal and lag < 0):
-                limit = "at least 0 if causal" if self.causal else "shorter than window_length"
-                raise ValueError(f"behavior_lags must be {limit}, got {lag}.")
+        check_lags(self, self._lags)
 
     @property
     def _start_is_fitted(self):
@@ -423,6 +416,7 @@ default="auto"
         return self.prior == "ar1" or (self.prior == "auto" and self.window_length > 1)
 
     def _read_and_train(self, X, y, mask, behavior, stimulus, identities, fresh, n_epochs, context):
+        self._range_is_fixed = self.neuron_encoder == "precision"
         if fresh:  # another fit may have chosen another
             vars(self).pop("likelihood_", None)
         inputs = mask, behavior, stimulus, identities
@@ -442,6 +436,7 @@ default="auto"
             pooled = self.neuron_encoder == "pooled"
             kinds = ["linear"] * self.n_behaviors_in_ if pooled else self.behavior_kind
             self.behavior_kind_ = behavior_kinds(kinds, recordings, self.n_behaviors_in_)
+        given, scale = recordings, None if fresh else self.neuron_scale_
         recordings = self._level(recordings, rows, len(vocabulary), fresh)
         if fresh and self.n_components == "auto":
             self.n_components_ = number_of_components(
@@ -454,6 +449,8 @@ default="auto"
             values = ", ".join(f"{name[:-1]}={getattr(self, name)!r}" for name in chosen)
             print(f"[{type(self).__name__}] {values}")
         super()._train(recordings, fresh, n_epochs, context)
+        self.neuron_scale_ = scale  # in the units of the traces as they were given
+        self._measure_neurons(given, rows, fresh)
 
     def _network_arguments(self):
         """What the network is built from, for the fitted vocabulary."""
@@ -507,6 +504,7 @@ default="auto"
             return start_pooled(network, recordings, rows, n_before)
         if len(self._vocabulary) > n_before:
             grow_linear(network, recordings, rows, np.arange(n_before, network.n_neurons))
+        raise_ceiling(network, recordings, rows)
         return network
 
     def _training_settings(self, n_epochs, patience, annealing):
@@ -525,7 +523,8 @@ default="auto"
         What is left of the linear start is decided at the end, so that two small gains may add up.
         """
         together = {"settings": settings, "validate": validate, "on_epoch": on_epoch}
-        if not self._start_is_fitted or self._n_updates or not settings.annealing:
+        hides = self.hide_neurons[1] or self.hide_spans[1] or self._hiding().everything
+        if not self._start_is_fitted or self._n_updates or not settings.annealing or not hides:
             return train(network, batches, trust_start=self._start_is_fitted, **together)
         start = copy.deepcopy(network.state_dict())
         network.refining = False
@@ -549,6 +548,8 @@ default="auto"
             if dispersion >= OVERDISPERSED:
                 self.likelihood_ = "negative_binomial"
                 network.count_with(self.likelihood_, excess)
+                if self.verbose:
+                    print(f"[{type(self).__name__}] likelihood={self.likelihood_!r}")
         network.refining = True
         if first.interrupted:
             history = first

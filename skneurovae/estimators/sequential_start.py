@@ -55,11 +55,9 @@ def start_rows(network, trained, measured, n_before):
     ]
     network.set_units(*(np.where(seen, *pair) for pair in zip(*units)), new)
     if network.likelihood.has_log_link:
-        largest = np.maximum(*(
-            largest_by_row([r.traces for r in part], own, network.n_neurons)
-            for part, own in (trained, measured)
-        ))  # fmt: skip
-        ceiling = torch.as_tensor(log_ceiling(largest, network.likelihood.is_count))
+        ceiling = torch.as_tensor(
+            np.where(seen, *(_ceiling(network, *p) for p in (trained, measured)))
+        )
         network.ceiling[new] = ceiling[new].to(network.ceiling)
     # A recording holds the neurons of its own session only.
     width = np.mean([len(row) for row in rows])
@@ -68,6 +66,11 @@ def start_rows(network, trained, measured, n_before):
         mean, std = column_moments(np.concatenate([r.stimulus for r in recordings]))
         network.stimulus_offset.copy_(torch.as_tensor(mean))
         network.stimulus_scale.copy_(torch.as_tensor(unit_of(std)))
+
+
+def _ceiling(network, recordings, rows):
+    largest = largest_by_row([r.traces for r in recordings], rows, network.n_neurons)
+    return log_ceiling(largest, network.likelihood.is_count)
 
 
 @torch.no_grad()
@@ -255,6 +258,10 @@ class StartMixin:
         network.load_state_dict(state)
         grown = network.n_neurons > n_before
         trained, measured = self._start_sets(recordings, rows)
+        if network.likelihood.has_log_link:  # rates may rise to what further recordings hold
+            seen = torch.as_tensor(_ceiling(network, *trained)).to(network.ceiling)
+            raised = torch.where(seen.isfinite(), seen, -torch.inf)
+            network.ceiling.copy_(torch.maximum(network.ceiling, raised))
         conditions = self._conditions_of(recordings, trained[0], required=grown)
         self._started_on = trained, conditions
         if grown:

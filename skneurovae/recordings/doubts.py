@@ -108,7 +108,8 @@ def tell_extrapolation(recordings, known):
         tell(
             f"behavior channel {channel} goes from {np.nanmin(seen):.4g} to {np.nanmax(seen):.4g}, "
             f"but from {low[channel]:.4g} to {high[channel]:.4g} in training: predictions are "
-            "extrapolated. Check its units, or train on more of its range."
+            "extrapolated, or stay what they are at its end. Check its units, or train on more of "
+            "its range."
         )
 
 

@@ -12,11 +12,13 @@ LEAST_STEPS = 20  # observed time steps of a neuron in a recording, below which 
 
 
 def levels_differ(recordings, rows):
-    """Whether neurons differ more between recordings than within them.
+    """Whether labeled neurons differ more between recordings than within them.
 
     In most identities that at least two recordings hold: the variance over recordings of their
     means, beyond what chance gives slow traces, is larger than that within recordings, or their
-    standard deviations differ, typically, by more than a factor of 2.
+    standard deviations differ, typically, by more than a factor of 2. Recordings of one session are
+    trials, whose means differ by what the neurons do, and so are recordings without identities: of
+    these nothing is made.
 
     Parameters
     ----------
@@ -27,7 +29,12 @@ def levels_differ(recordings, rows):
     -------
     bool
     """
-    measured = [measured_levels(r, row) for r, row in zip(recordings, rows)]
+    sessions = [r.session for r in recordings if r.session is not None]
+    if len(set(sessions)) < len(sessions):
+        return False
+    measured = [
+        measured_levels(r, np.where(_labeled(r), row, -1)) for r, row in zip(recordings, rows)
+    ]
     owners = np.concatenate([row for row, *_ in measured])
     means, stds, counts = (np.concatenate([m[i] for m in measured]) for i in (1, 2, 3))
     # A slow trace has another mean in each short piece by chance.
@@ -44,6 +51,14 @@ def levels_differ(recordings, rows):
     if not ratios:
         return False
     return bool(np.median(ratios) > 1 or np.median(spreads) > np.log(2) ** 2)
+
+
+def _labeled(recording):
+    """Which neurons have an identity."""
+    if recording.identities is None:
+        return np.zeros(recording.n_neurons, dtype=bool)
+    identities = np.asarray(recording.identities)
+    return identities != ("" if identities.dtype.kind in "UO" else 0)
 
 
 def steps_per_sample(recordings):
