@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from test_estimator_contract import small
 
 from skneurovae import NeuroBehaviorVAE, Recording
@@ -389,7 +390,9 @@ def test_draws_are_those_of_the_seed(model, worms):
 
 
 def test_samples_have_the_moments_of_the_training_data(plain, array):
-    drawn = plain.sample(300, n_samples=40, random_state=0)
+    # Of all of it: a walk has another mean in the tail that would validate.
+    model = clone(plain).set_params(early_stopping=False).fit(array)
+    drawn = model.sample(300, n_samples=40, random_state=0)
     np.testing.assert_allclose(drawn.mean((0, 1)) - array.mean(0), 0, atol=0.2 * array.std())
     np.testing.assert_allclose(drawn.std((0, 1)) / array.std(0), 1, atol=0.25)
     correlation = np.corrcoef(drawn.reshape(-1, array.shape[1]).T)

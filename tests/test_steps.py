@@ -487,3 +487,43 @@ def test_rates_may_rise_to_what_further_recordings_hold(kind):
     model.partial_fit(many)
     np.testing.assert_allclose(low, np.maximum(few.max(0), 1), rtol=1e-5)
     np.testing.assert_allclose(model.network_.ceiling.exp(), many.max(0), rtol=1e-5)
+
+
+def test_the_ridge_of_counts_is_as_strong_as_held_out_blocks_want_it():
+    from skneurovae.estimators.linear_start import FACTORS, _stronger
+
+    rng = np.random.RandomState(0)
+    latents = rng.standard_normal((900, 4))
+    noise = {n: [latents, rng.poisson(0.3, 900).astype(float)] for n in range(5)}
+    driven = {
+        n: [latents, rng.poisson(np.exp(latents @ rng.standard_normal(4) * 0.8)).astype(float)]
+        for n in range(5)
+    }
+    rates = np.array([0.3] * 5)
+    assert _stronger(noise, rates, 30.0) == FACTORS[-1]
+    assert _stronger(driven, rates, 30.0) == FACTORS[0]
+    assert _stronger({}, rates, 30.0) == FACTORS[0]
+
+
+def test_an_explicit_shrinkage_is_taken_as_it_is():
+    traces = np.random.RandomState(0).poisson(0.3, (300, 6)).astype(float)
+    options = {"likelihood": "poisson", "max_iter": 1, "window_length": 50, "random_state": 0}
+    given = NeuroBehaviorVAE(2, shrinkage=30.0, **options).fit(traces)
+    assert given.network_.shrinkage.item() == 30.0
+    chosen = NeuroBehaviorVAE(2, **options).fit(traces)
+    assert chosen.network_.shrinkage.item() > chosen.linear_choice_.shrinkage
+
+
+def test_the_learning_rate_falls_with_the_length_of_short_recordings(monkeypatch):
+    rates, real = [], neuro_behavior_vae.train
+
+    def spy(*args, settings, **options):
+        rates.append(settings.learning_rate)
+        return real(*args, settings=settings, **options)
+
+    monkeypatch.setattr(neuro_behavior_vae, "train", spy)
+    traces = np.random.RandomState(0).standard_normal((500, 6))
+    options = {"max_iter": 1, "early_stopping": False, "random_state": 0}
+    NeuroBehaviorVAE(2, **options).fit(traces)
+    NeuroBehaviorVAE(2, learning_rate=3e-3, **options).fit(traces)
+    assert rates == pytest.approx([0.001, 0.001, 0.003, 0.003])  # 0.004 * (500 / 8000) ** 0.5

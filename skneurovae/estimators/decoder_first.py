@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,8 +14,15 @@ from skneurovae.objectives import masked_sum
 from skneurovae.recordings.batches import make_batches
 from skneurovae.recordings.windows import draw_windows
 
+LONG = 8000  # time steps of training, from which on the learning rate is as given
 STRIPS, STRIP_LENGTH = 8, 32  # of shuffled time steps, in a batch
 MOST_STEPS, MOST_ENTRIES = 2**14, 2**23  # of windows that are prepared at a time
+
+
+def slowed(settings, n_timesteps):
+    """Settings with a lower learning rate for short recordings, which are soon overfitted."""
+    rate = settings.learning_rate * min(1.0, (n_timesteps / LONG) ** 0.5)
+    return dataclasses.replace(settings, learning_rate=rate)
 
 
 def step_batches(store, network, hiding, window_length, n_passes):

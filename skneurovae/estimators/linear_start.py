@@ -29,6 +29,10 @@ from skneurovae.common.moments import (
 )
 from skneurovae.objectives import get_likelihood, log_ceiling
 
+FACTORS = (1.0, 3.0, 10.0, 30.0)  # on the ridge of Poisson regressions
+# Blocks of time; neurons, and time steps of each, by which a factor is chosen.
+N_BLOCKS, MOST_JUDGED, MOST_SAMPLES = 3, 30, 6000
+
 
 def stabilized(traces):
     """Root of counts with constant variance, as the network's encoder takes it (Anscombe 1948)."""
@@ -85,7 +89,8 @@ def start_linear(network, recordings, rows, *, choice=None, shrinkage, dynamics,
     if dynamics:
         tau = -1 / np.log(np.clip(model.phi, 1e-4, 0.9999))
         network.prior.log_time_constant.data.copy_(torch.as_tensor(np.log(tau)))
-    start_decoder(network, recordings, rows, data, np.arange(network.n_neurons))
+    every = np.arange(network.n_neurons)
+    start_decoder(network, recordings, rows, data, every, judge=shrinkage == "auto")
     return choice
 
 
@@ -169,8 +174,11 @@ def grow_linear(network, recordings, rows, new):
     start_decoder(network, recordings, rows, data, new)
 
 
-def start_decoder(network, recordings, rows, data, chosen):
-    """Linear part of the decoder of rows `chosen`: the same loadings, or a Poisson regression."""
+def start_decoder(network, recordings, rows, data, chosen, judge=False):
+    """Linear part of the decoder of rows `chosen`: the same loadings, or a Poisson regression.
+
+    With `judge` the ridge of the latter is chosen, and is from then on that of the network.
+    """
     model = linear_model(network)
     n_neurons = network.n_neurons
     if not network.likelihood.is_count:
@@ -186,7 +194,9 @@ def start_decoder(network, recordings, rows, data, chosen):
     else:
         counts = [_counts_of(n, recordings, rows) for n in range(n_neurons)]
         rates = np.array([np.mean(c) if len(c) else 0.0 for c in counts])
-        loadings, offset, excess = _log_linear(recordings, rows, data, network, chosen, rates)
+        loadings, offset, excess = _log_linear(
+            recordings, rows, data, network, chosen, rates, judge
+        )
         values = {
             "decoder_loadings": loadings,
             "output_offset": offset,
@@ -209,7 +219,7 @@ def _counts_of(neuron, recordings, rows):
     return found[~np.isnan(found)]
 
 
-def _log_linear(recordings, rows, data, network, chosen, rates):
+def _log_linear(recordings, rows, data, network, chosen, rates, judge):
     """Poisson regression of each neuron's counts on latents that rest on other neurons.
 
     Posterior means that contain the very counts that are regressed on them promise too much: as in
@@ -231,18 +241,46 @@ def _log_linear(recordings, rows, data, network, chosen, rates):
                     counts = recording.traces[:, column]
                     seen = ~np.isnan(counts)
                     parts[n].append((belief[0][seen], counts[seen]))
+    samples = {
+        n: [np.concatenate(values) for values in zip(*pairs)]
+        for n, pairs in parts.items()
+        if rates[n] > 0
+    }
+    if judge:
+        network.shrinkage *= _stronger(samples, rates, network.shrinkage.item())
     loadings = np.zeros((network.n_neurons, model.n_components))
     excess = np.zeros(network.n_neurons)  # variance beyond the mean, over the squared mean
     offset = np.log(np.maximum(rates, 0.1 / sum(r.n_timesteps for r in recordings)))
-    for n, pairs in parts.items():
-        if rates[n] > 0:
-            latents, counts = (np.concatenate(values) for values in zip(*pairs))
-            ridge = network.shrinkage.item() * rates[n]
-            loadings[n], offset[n], _ = poisson_regression(latents, counts, ridge)
-            expected = np.exp(latents @ loadings[n] + offset[n])
-            beyond = ((counts - expected) ** 2 - expected).sum()
-            excess[n] = beyond / (expected**2).sum()
+    for n, (latents, counts) in samples.items():
+        ridge = network.shrinkage.item() * rates[n]
+        loadings[n], offset[n], _ = poisson_regression(latents, counts, ridge)
+        expected = np.exp(latents @ loadings[n] + offset[n])
+        beyond = ((counts - expected) ** 2 - expected).sum()
+        excess[n] = beyond / (expected**2).sum()
     return loadings, offset, excess
+
+
+def _stronger(samples, rates, shrinkage):
+    """Factor on the ridge with which counts of held-out blocks of time are predicted best.
+
+    The ridge was chosen for the linear model of roots; that of a log rate may need to be stronger.
+    """
+    loss = np.zeros(len(FACTORS))
+    for n in list(samples)[:: max(1, len(samples) // MOST_JUDGED)]:
+        latents, counts = (values[:MOST_SAMPLES] for values in samples[n])
+        for later in np.array_split(np.arange(len(counts)), N_BLOCKS):
+            kept = np.ones(len(counts), dtype=bool)
+            kept[later] = False
+            if not counts[kept].sum():
+                continue
+            for number, factor in enumerate(FACTORS):
+                weights, offset, _ = poisson_regression(
+                    latents[kept], counts[kept], factor * shrinkage * rates[n]
+                )
+                log_rates = latents[later] @ weights + offset
+                with np.errstate(over="ignore"):
+                    loss[number] += (np.exp(log_rates) - counts[later] * log_rates).sum()
+    return FACTORS[int(np.argmin(loss))]
 
 
 def linear_model(network):

@@ -14,7 +14,7 @@ from skneurovae.common.isolation import isolated
 from skneurovae.common.randomness import own_defaults
 from skneurovae.estimators.base import LatentVariableEstimator
 from skneurovae.estimators.ceneurovae import load_ceneurovae
-from skneurovae.estimators.decoder_first import dispersion_of, step_batches
+from skneurovae.estimators.decoder_first import dispersion_of, slowed, step_batches
 from skneurovae.estimators.generation import GenerationMixin
 from skneurovae.estimators.inference import TracesMixin
 from skneurovae.estimators.kinds import behavior_kinds, check_lags, likelihood_of
@@ -120,7 +120,8 @@ default="auto"
         six values linear, others bounded. Only "auto" for "pooled", which takes all as linear.
     shrinkage : float or "auto", default="auto"
         Precision of the Gaussian prior on loadings and read-outs, in time steps; "auto" chooses it
-        by co-smoothing held-out training recordings. Only "auto" for "pooled".
+        by co-smoothing held-out training recordings, for the log rates of counts once more, from 1
+        to 30 times that, by their likelihood in held-out blocks. Only "auto" for "pooled".
     model_dim, n_layers, hidden_dim : int or None, default=None
         Width and depth of the transformer, width of the decoder's hidden layers. None is 64, 2, 64
         for "precision" and 256, 4, 256 for "pooled".
@@ -161,7 +162,7 @@ default="auto"
         the same entries hidden ("pooled": once); with "auto", where these are fewer than 20 steps,
         an epoch is several such passes.
     learning_rate : float or "auto", default="auto"
-        "auto" is 4e-3, and 1e-3 for "pooled".
+        "auto" is 4e-3, for n < 8,000 time steps times the root of n / 8,000; 1e-3 for "pooled".
     weight_decay : float, default=1e-2
     early_stopping : bool, default=True
         Keep the weights that predict hidden neurons best in held-out data, and stop when they no
@@ -415,16 +416,15 @@ default="auto"
     def _dynamics(self):
         return self.prior == "ar1" or (self.prior == "auto" and self.window_length > 1)
 
-    def _read_and_train(self, X, y, mask, behavior, stimulus, identities, fresh, n_epochs, context):
+    def _read_and_train(self, X, y, *inputs):
         self._range_is_fixed = self.neuron_encoder == "precision"
-        if fresh:  # another fit may have chosen another
+        if inputs[-3]:  # a fresh fit: another may have chosen another
             vars(self).pop("likelihood_", None)
-        inputs = mask, behavior, stimulus, identities
-        super()._read_and_train(X, y, *inputs, fresh, n_epochs, context)
+        super()._read_and_train(X, y, *inputs)
 
     def _check_traces(self, recordings):
-        likelihood = self._fitted_params["likelihood"]
-        check_support(vars(self).get("likelihood_", likelihood), recordings)
+        given = self._fitted_params["likelihood"]
+        check_support(vars(self).get("likelihood_", given), recordings)
 
     def _train(self, recordings, fresh, n_epochs, context):
         vocabulary = NeuronVocabulary() if fresh else copy.deepcopy(self._vocabulary)
@@ -486,23 +486,23 @@ default="auto"
         network = self._new_network(self._network_arguments())
         if self.neuron_encoder == "pooled":
             return start_pooled(network, recordings, rows)
+        options = {"shrinkage": self.shrinkage, "dynamics": self._dynamics}
         self.linear_choice_ = start_linear(
-            network, recordings, rows, shrinkage=self.shrinkage, dynamics=self._dynamics,
-            random_state=random_state,
-        )  # fmt: skip
+            network, recordings, rows, **options, random_state=random_state
+        )
         return network
 
     def _grow_network(self, old, recordings, rows, adding):
         network = self._new_network(self._arguments_as_before(FREE_ARGUMENTS))
         n_before = old.n_neurons
         take_over(network, old)
-        if self.neuron_encoder == "precision":  # the prior of the read-out is spread over them
-            network.n_entries.copy_(old.n_entries * adding + count_entries(recordings))
-            if self.shrinkage != "auto":
-                network.shrinkage.fill_(self.shrinkage)
         if self.neuron_encoder == "pooled":
             return start_pooled(network, recordings, rows, n_before)
-        if len(self._vocabulary) > n_before:
+        # The prior of the read-out is spread over them.
+        network.n_entries.copy_(old.n_entries * adding + count_entries(recordings))
+        if self.shrinkage != "auto":
+            network.shrinkage.fill_(self.shrinkage)
+        if network.n_neurons > n_before:
             grow_linear(network, recordings, rows, np.arange(n_before, network.n_neurons))
         raise_ceiling(network, recordings, rows)
         return network
@@ -522,6 +522,8 @@ default="auto"
 
         What is left of the linear start is decided at the end, so that two small gains may add up.
         """
+        if self.learning_rate == "auto" and self._start_is_fitted:
+            settings = slowed(settings, sum(store.lengths))
         together = {"settings": settings, "validate": validate, "on_epoch": on_epoch}
         hides = self.hide_neurons[1] or self.hide_spans[1] or self._hiding().everything
         if not self._start_is_fitted or self._n_updates or not settings.annealing or not hides:
@@ -591,10 +593,8 @@ default="auto"
         self.start_gain_ = history.start_gain or (float("nan"), float("nan"))
 
     def _hiding(self):
+        everything = self.hide_all_neurons if self.n_behaviors_in_ else 0.0
         return HidingSchedule(
-            neurons=self.hide_neurons,
-            spans=self.hide_spans,
-            behavior=self.hide_behavior / 2,
-            all_behavior=self.hide_behavior,
-            everything=self.hide_all_neurons if self.n_behaviors_in_ else 0.0,
-        )
+            neurons=self.hide_neurons, spans=self.hide_spans, behavior=self.hide_behavior / 2,
+            all_behavior=self.hide_behavior, everything=everything,
+        )  # fmt: skip
