@@ -23,7 +23,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from perceptrons import BeliefNetwork, rates_from_behavior
+from perceptrons import LAGS, BeliefNetwork, rates_from_behavior
 from runs import resumed, spread, use_threads
 from sequential_real import Positive
 from sklearn.decomposition import PCA, FactorAnalysis
@@ -116,7 +116,7 @@ def run_spikes(data, model, seed, folder):
         name = model.removeprefix(BEHAVIOR)
         if name == "lagged ridge":
             least = 0.1 * train.traces.mean(0)
-            (rates,) = LaggedRidge(lags=[-8, -4, -2, 0, 2, 4, 8]).fit([train]).predict([test])
+            (rates,) = LaggedRidge(lags=LAGS).fit([train]).predict([test])
             rates = np.maximum(rates, least)
         elif name == OURS:
             fitted = NeuroBehaviorVAE(random_state=seed).fit([train])
